@@ -1,0 +1,1 @@
+"""What the rooms (pretrain, transfer, tables) say to each other, and the front door."""

@@ -1,0 +1,57 @@
+"""The file between pre-training and transfer: a ResNet trunk with torchvision's key names, and where it is from.
+
+The format is safetensors: reading it executes nothing. Provenance (recipe as resolved, epochs done, data,
+commit, versions) travels in the file's header as JSON.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from resim_bench.errors import UserError
+
+
+def trunk_state(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of a torchvision ResNet's state dict that make its trunk: all but the classifier `fc`."""
+    return {key: value for key, value in state_dict.items() if not key.startswith("fc.")}
+
+
+def save(path: Path, state_dict: dict[str, Tensor], provenance: dict) -> None:
+    """Write trunk and provenance atomically: a reader finds the whole file or none."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state_dict.items()}
+    save_file(tensors, temporary, metadata={"provenance": json.dumps(provenance, sort_keys=True)})
+    os.replace(temporary, path)
+
+
+def load(path: Path) -> tuple[dict[str, Tensor], dict]:
+    """Read `(state_dict, provenance)`.
+
+    Raises:
+        UserError: the file is missing, damaged, or was not written by this suite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"there is no backbone file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            provenance = (file.metadata() or {}).get("provenance")
+            state_dict = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is no backbone file of this suite, or is damaged ({error})") from None
+    if provenance is None:
+        raise UserError(f"{path} is a safetensors file without provenance: it was not written by this suite")
+    return state_dict, json.loads(provenance)
+
+
+def digest(path: Path) -> str:
+    """sha256 of the file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,198 @@
+"""What both trainings ask of mmengine's Runner: draws that do not depend on history, safe checkpoints, a quiet console.
+
+Every random draw is a function of the seed and of a position: of the draw's number for a sample, of the
+iteration for the model. So nothing random needs to be saved, and an interrupted run that continues equals one
+that was never interrupted.
+"""
+
+import itertools
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from mmengine.registry import DATA_SAMPLERS, HOOKS
+from mmengine.runner import Runner
+from torch.utils.data import Sampler
+
+from resim_bench.errors import UserError
+
+LAST = "last.pth"
+
+
+@DATA_SAMPLERS.register_module()
+class DrawSampler(Sampler):
+    """An endless, reproducible stream of `(draw, index)`: the draw's number in the stream, and the sample.
+
+    The stream is one permutation of the data set after another. Process r of w takes every w-th block of
+    `batch_size` draws, so that one process with the whole batch sees the same images in the same order. A data
+    set turns `draw` into the random numbers of the sample.
+
+    Args:
+        dataset: with `__len__`; `get_data_info(index)` giving `width` and `height` where aspects are grouped.
+        seed: of the permutations.
+        batch_size: samples a process takes at a time.
+        drop_last: leave out the end of a permutation that fills no batch, as training by epochs does.
+        group_by_aspect: emit blocks of `batch_size` samples that are all wide or all tall.
+    """
+
+    def __init__(self, dataset, seed, batch_size, drop_last=False, group_by_aspect=False):
+        self.rank, self.world_size = get_dist_info()
+        self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
+        total = batch_size * self.world_size
+        self.size = len(dataset) // total * total if drop_last else len(dataset)
+        self.group_by_aspect = group_by_aspect
+        self.start = 0
+
+    def _stream(self) -> Iterator[tuple[int, int]]:
+        """The draws of all processes."""
+        draws = itertools.count()
+        for epoch in itertools.count():
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))[: self.size]
+            yield from zip(draws, order.tolist(), strict=False)
+
+    def _grouped(self, draws: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        waiting: dict[bool, list] = {False: [], True: []}
+        for draw, index in draws:
+            info = self.dataset.get_data_info(index)
+            group = waiting[info["width"] < info["height"]]
+            group.append((draw, index))
+            if len(group) == self.batch_size:
+                yield from group
+                group.clear()
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        own = (item for item in self._stream() if item[0] // self.batch_size % self.world_size == self.rank)
+        return itertools.islice(self._grouped(own) if self.group_by_aspect else own, self.start, None)
+
+    def skip(self, num_samples: int) -> None:
+        """Start after `num_samples` draws of this process: what mmengine's loop calls when a run continues."""
+        self.start = num_samples
+
+    def __len__(self) -> int:
+        return self.size
+
+
+@HOOKS.register_module()
+class ReseedHook(Hook):
+    """Make the model's own draws (RoI sampling, shuffled keys) a function of (seed, iteration, process)."""
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        """Seed the global generators."""
+        rank, _ = get_dist_info()
+        state = np.random.SeedSequence((runner.seed, runner.iter, rank)).generate_state(1)[0]
+        torch.manual_seed(int(state))
+        np.random.seed(state)
+        random.seed(int(state))
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(Hook):
+    """Write `last.pth` once every `seconds` and at the end: whole or not at all, and never after a non-finite loss.
+
+    The loss is read where that costs nothing (CPU) or before a checkpoint and every `interval` iterations, so
+    that a GPU is not made to wait at each step.
+
+    Raises:
+        UserError: the loss is not finite.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, seconds=60.0, interval=50):
+        self.seconds, self.interval = seconds, interval
+        self.written = time.monotonic()
+        self.loss = 0.0
+
+    def before_train(self, runner):
+        """Start the clock."""
+        self.written = time.monotonic()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Add up the loss; check it; save."""
+        self.loss = self.loss + outputs["loss"].detach()
+        due = time.monotonic() - self.written >= self.seconds or runner.iter + 1 == runner.max_iters
+        if due or self.loss.device.type == "cpu" or (runner.iter + 1) % self.interval == 0:
+            self._check(runner)
+        if due:
+            self._save(runner)
+            self.written = time.monotonic()
+
+    def _check(self, runner):
+        if not torch.isfinite(self.loss):
+            kept = Path(runner.work_dir) / LAST
+            where = (
+                f"the last checkpoint is kept in {kept}" if kept.is_file() else "there was no checkpoint yet"
+            )
+            raise UserError(
+                f"the loss is not finite at iteration {runner.iter + 1}: lower the learning rate; {where}"
+            )
+        self.loss = 0.0
+
+    def _save(self, runner):
+        temporary = LAST + ".tmp"
+        runner.save_checkpoint(runner.work_dir, temporary, by_epoch=False)
+        if get_dist_info()[0] == 0:
+            os.replace(Path(runner.work_dir) / temporary, Path(runner.work_dir) / LAST)
+
+
+class QuietRunner(Runner):
+    """mmengine's Runner, whose log file holds everything and whose console shows progress and warnings only."""
+
+    def build_logger(self, *args, **kwargs):
+        """Narrow the console handler."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(lambda r: r.module == "logger_hook" or r.levelno >= logging.WARNING)
+                handler.setFormatter(logging.Formatter("  %(message)s"))
+        return logger
+
+
+def join_processes(launcher: str) -> None:
+    """Connect the processes of a launcher over gloo where there is no GPU; mmengine does it where there is one."""
+    if launcher != "none" and not torch.cuda.is_available() and not torch.distributed.is_initialized():
+        if launcher != "pytorch":
+            raise UserError(
+                f"without GPUs several processes start by torchrun (--launcher pytorch), not {launcher}"
+            )
+        torch.distributed.init_process_group("gloo")
+
+
+def build_runner(cfg: Config, run_dir: Path, seed: int, launcher: str = "none") -> Runner:
+    """A Runner for `cfg` in `run_dir`; it continues from the checkpoint there, if there is one.
+
+    `cfg` is a Runner configuration with `train_cfg` by iterations; hooks, seed, logs and resume are set here.
+    """
+    join_processes(launcher)
+    run_dir = Path(run_dir)
+    cfg = Config(cfg.to_dict())
+    cfg.work_dir = str(run_dir)
+    # mmengine keeps one logger and message hub a name; a process may train many models.
+    cfg.experiment_name = f"{'_'.join(run_dir.parts[-3:])}_{time.monotonic_ns()}"
+    cfg.launcher = launcher
+    cfg.randomness = dict(seed=seed)
+    cfg.default_hooks = cfg.get("default_hooks", {}) | dict(checkpoint=None)
+    cfg.custom_hooks = [
+        *cfg.get("custom_hooks", []),
+        dict(type="ReseedHook"),
+        dict(type="SafeCheckpointHook"),
+    ]
+    cfg.log_processor = dict(by_epoch=False, window_size=cfg.get("log_interval", 50))
+    last = run_dir / LAST
+    if last.is_file():
+        cfg.load_from, cfg.resume = str(last), True
+    if launcher != "none" and not torch.cuda.is_available():
+        cfg.model_wrapper_cfg = dict(
+            type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
+        )
+    return QuietRunner.from_cfg(cfg)

@@ -1,0 +1,85 @@
+"""What can be run: recipes and protocols by id, and the pairs of them that the rows of the tables name.
+
+An id is the file name of its config. The rows stand in `tables/reported/*.toml`; they are read here once, as
+data, so that the rooms agree on the order of everything without importing each other.
+"""
+
+import ast
+import difflib
+import fnmatch
+import functools
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from resim_bench.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORTED = ROOT / "tables" / "reported"
+
+
+class Experiment(NamedTuple):
+    """A backbone and what it is tested on: the pair that a row of a table names."""
+
+    pretrain_id: str
+    transfer_id: str
+
+
+def reported_tables(folder: Path = REPORTED) -> dict[str, dict]:
+    """Every table of `folder` as its TOML says, by id (its file name), in the tables' own order."""
+    return dict(_parse(Path(folder)))  # a copy of the cached list, so that no caller can change its order
+
+
+@functools.cache
+def _parse(folder: Path) -> list[tuple[str, dict]]:
+    tables = [(file.stem, tomllib.loads(file.read_text("utf-8"))) for file in sorted(folder.glob("*.toml"))]
+    return sorted(tables, key=lambda item: item[1]["order"])
+
+
+def experiments() -> list[Experiment]:
+    """Every experiment that some row names, once, in the order of the tables."""
+    rows = (row for table in reported_tables().values() for row in table["rows"])
+    return list(dict.fromkeys(Experiment(row["pretrain"], row["transfer"]) for row in rows))
+
+
+def paired_with(transfer_id: str) -> list[str]:
+    """The pre-training ids that some row transfers by `transfer_id`, in table order; none is an empty list."""
+    return [pair.pretrain_id for pair in experiments() if pair.transfer_id == transfer_id]
+
+
+def pretrain_ids() -> dict[str, Path]:
+    """Every recipe's config by its id: those of the tables in their order, then the others by name."""
+    return _configs("pretrain", [pair.pretrain_id for pair in experiments()])
+
+
+def transfer_ids() -> dict[str, Path]:
+    """Every protocol's config by its id: those of the tables in their order, then the others by name."""
+    return _configs("transfer", [pair.transfer_id for pair in experiments()])
+
+
+def _configs(room: str, first: list[str]) -> dict[str, Path]:
+    files = {file.stem: file for file in sorted((ROOT / room / "configs").glob("[!_]*.py"))}
+    ordered = dict.fromkeys(name for name in first if name in files) | files
+    return {name: files[name] for name in ordered}
+
+
+def select(pattern: str, known: Iterable[str]) -> list[str]:
+    """The ids among `known` that match a glob such as `in100*`, in the order of `known`.
+
+    Raises:
+        UserError: none matches; the sentence names the closest ids and all known ones.
+    """
+    known = list(known)
+    matching = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
+    if not matching:
+        close = difflib.get_close_matches(pattern, known)
+        hint = f"did you mean {' or '.join(close)}; " if close else ""
+        raise UserError(f"no id matches '{pattern}': {hint}known are {', '.join(known) or 'none'}")
+    return matching
+
+
+def describe(config: Path) -> str:
+    """The first line of a config's docstring, read without running the config; empty when it has none."""
+    docstring = ast.get_docstring(ast.parse(Path(config).read_text("utf-8")))
+    return docstring.splitlines()[0] if docstring else ""

@@ -1,0 +1,197 @@
+"""What a detection run leaves behind: one JSON file a trial, facts only, never a verdict or a paper number.
+
+    {"schema": 1,
+     "pretrain": {"id", "seed", "epochs", "backbone_sha256", "protocol", "overrides", "deviations", "data"},
+     "transfer": {"id", "seed", "protocol", "overrides", "deviations", "data"},
+     "metrics": {"AP": …, "AP50": …, "AP75": …},       unrounded, in per cent
+     "versions": {package: version}, "commit": …, "device": …, "seconds": …, "finished": ISO-8601, UTC}
+
+`overrides` is {dotted key: value given on the command line}; `deviations` is {setting: [canonical, run]}, empty
+for a run that followed its protocol. Further keys are kept as they are.
+"""
+
+import json
+import math
+import os
+import re
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from resim_bench.errors import UserError
+
+SCHEMA = 1
+_NUMBER = (int, float)
+_SIDE = {"id": str, "seed": int, "protocol": dict, "overrides": dict, "deviations": dict, "data": (str, dict)}
+_SPEC = {
+    "schema": int,
+    "pretrain": _SIDE | {"epochs": _NUMBER, "backbone_sha256": str},
+    "transfer": _SIDE,
+    "metrics": dict,
+    "versions": dict,
+    "commit": str,
+    "device": str,
+    "seconds": _NUMBER,
+    "finished": str,
+}
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def path(root, pretrain_id: str, transfer_id: str, pretrain_seed: int, transfer_seed: int) -> Path:
+    """Where the record of a trial stands below `root`."""
+    name = f"pretrain-{pretrain_seed}_transfer-{transfer_seed}.json"
+    return Path(root) / pretrain_id / transfer_id / name
+
+
+def trial(record: dict) -> tuple[str, str, int, int]:
+    """What names a trial: pre-training id, transfer id and their two seeds."""
+    pretrain, transfer = record["pretrain"], record["transfer"]
+    return pretrain["id"], transfer["id"], pretrain["seed"], transfer["seed"]
+
+
+def deviations(record: dict) -> dict[str, list]:
+    """`{"pretrain.setting": [canonical, run], "transfer.setting": …}`; empty when the protocol was followed."""
+    return {
+        f"{side}.{setting}": values
+        for side in ("pretrain", "transfer")
+        for setting, values in record[side]["deviations"].items()
+    }
+
+
+def write(root, record: dict) -> Path:
+    """Validate `record` and put it in its place below `root`; a reader finds the whole file or the one before.
+
+    Raises:
+        UserError: the record is incomplete, or has a value (NaN, infinity) that JSON cannot hold.
+    """
+    _validate(record, "the record")
+    place = path(root, *trial(record))
+    try:
+        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the record for {place} cannot be written as JSON ({error})") from error
+    _write_atomically(place, text)
+    return place
+
+
+def read(file) -> dict:
+    """The record in `file`.
+
+    Raises:
+        UserError: it cannot be read, is cut short, is no valid record, or does not stand where its ids and seeds say.
+    """
+    file = Path(file)
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the record {file}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(
+            f"{file} is no JSON, perhaps cut short ({error}): delete it and run its trial again"
+        ) from error
+    _validate(record, str(file))
+    place = path("", *trial(record))
+    if file.resolve().parts[-3:] != place.parts:
+        raise UserError(f"{file} holds the record of another trial: move it to {place} in its records folder")
+    return record
+
+
+def read_all(*roots) -> list[dict]:
+    """All records below the roots, sorted by trial; of one trial, those of earlier roots come first.
+
+    A root that does not exist holds no records. Raises UserError at the first file that `read` refuses.
+    """
+    records = [read(file) for root in roots for file in sorted(Path(root).rglob("*.json"))]
+    return sorted(records, key=trial)
+
+
+def keep(source_root, target_root) -> list[Path]:
+    """Copy the records below `source_root` that `target_root` lacks; returns the new files.
+
+    Raises:
+        UserError: a trial is there already with another content (evidence is never overwritten); nothing is copied.
+    """
+    missing = []
+    for record in read_all(source_root):
+        place = path(target_root, *trial(record))
+        if not place.exists():
+            missing.append(record)
+        elif read(place) != record:
+            raise UserError(
+                f"{place} already records this trial with another content than "
+                f"{path(source_root, *trial(record))}: delete the one that is not to be kept"
+            )
+    return [write(target_root, record) for record in missing]
+
+
+def _write_atomically(place: Path, text: str) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp gives 0600, which colleagues could not read
+        os.replace(temporary, place)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _validate(record, name: str) -> None:
+    def refuse(problem: str):
+        raise UserError(f"{name} is no valid record: {problem}")
+
+    if not isinstance(record, dict):
+        refuse("it is not a JSON object")
+    if record.get("schema", SCHEMA) != SCHEMA:
+        refuse(f"it has schema {record['schema']!r}, this version reads schema {SCHEMA}")
+    _check_types(record, _SPEC, "", refuse)
+    for side in ("pretrain", "transfer"):
+        if not _ID.fullmatch(record[side]["id"]):
+            refuse(f"{side}.id {record[side]['id']!r} is not a plain name")
+        if record[side]["seed"] < 0:
+            refuse(f"{side}.seed is negative")
+        for setting, values in record[side]["deviations"].items():
+            if not isinstance(values, list | tuple) or len(values) != 2:
+                refuse(f"{side}.deviations.{setting} is not a pair [canonical, run]")
+    if not record["metrics"]:
+        refuse("metrics is empty")
+    for metric, value in record["metrics"].items():
+        if not _is(value, _NUMBER) or not math.isfinite(value) or not 0 <= value <= 100:
+            refuse(f"metrics.{metric} is {value!r}, not a number of per cent from 0 to 100")
+    if not math.isfinite(record["seconds"]) or record["seconds"] < 0:
+        refuse(f"seconds is {record['seconds']!r}")
+    if not _is_utc(record["finished"]):
+        refuse(f"finished {record['finished']!r} is no ISO-8601 time in UTC")
+
+
+def _check_types(values: dict, spec: dict, prefix: str, refuse) -> None:
+    for key, wanted in spec.items():
+        name = prefix + key
+        if key not in values:
+            refuse(f"{name} is missing")
+        if isinstance(wanted, dict):
+            if not isinstance(values[key], dict):
+                refuse(f"{name} is {type(values[key]).__name__}, not an object")
+            _check_types(values[key], wanted, f"{name}.", refuse)
+        elif not _is(values[key], wanted):
+            kinds = " or ".join(kind.__name__ for kind in (wanted if isinstance(wanted, tuple) else (wanted,)))
+            refuse(f"{name} is {type(values[key]).__name__}, not {kinds}")
+
+
+def _is(value, kinds) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _is_utc(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).utcoffset() == timedelta(0)
+    except ValueError:
+        return False
+
+
+def now() -> str:
+    """The present moment as `finished` wants it, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

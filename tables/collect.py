@@ -56,7 +56,7 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
 
 def _counting(records: list[dict]) -> list[dict]:
     followed = [record for record in records if not records_of_trials.deviations(record)]
-    first = {}
+    first: dict[tuple, dict] = {}
     for record in followed or records:
         first.setdefault(records_of_trials.trial(record), record)
     return list(first.values())
@@ -96,7 +96,7 @@ def _line(table: Table, number: int, row: Row, metric: str, trials: list[dict]) 
 
 
 def _sentences(trials: list[dict]) -> tuple[str, ...]:
-    differing = defaultdict(dict)  # a dict of runs' values: ordered, each once
+    differing: dict = defaultdict(dict)  # of the runs' values: ordered, each once
     for trial in trials:
         for setting, (canonical, run) in records_of_trials.deviations(trial).items():
             differing[setting, _short(canonical)][_short(run)] = None

@@ -1,0 +1,87 @@
+import pytest
+
+from resim_bench import experiments
+from resim_bench.errors import UserError
+from resim_bench.experiments import Experiment
+
+
+def test_experiments_are_unique_and_in_table_order():
+    pairs = experiments.experiments()
+    assert len(pairs) == len(set(pairs)) == 4 + 3 + 5 + 6, "two rows of windows-full stand in in100-voc already"
+    assert pairs[:5] == [
+        Experiment("random", "voc-full"),
+        Experiment("in100-supervised", "voc-full"),
+        Experiment("in100-moco-v2", "voc-full"),
+        Experiment("in100-resim-c4", "voc-full"),
+        Experiment("in100-resim-c4-w16-s16", "voc-full"),
+    ]
+    assert pairs[-1] == ("mini-resim-c4", "mini-voc-frozen")
+
+
+def test_paired_with():
+    assert experiments.paired_with("voc-frozen") == [
+        "in100-moco-v2",
+        "in100-resim-c4-w16-s16",
+        "in100-resim-c4-w48-s16",
+        "in100-resim-c4",
+        "in100-resim-c4-w64-s48",
+    ]
+    assert experiments.paired_with("voc-full")[:2] == ["random", "in100-supervised"]
+    assert experiments.paired_with("no-such-protocol") == []
+
+
+def test_every_id_of_a_row_has_a_config_that_says_what_it_is():
+    recipes, protocols = experiments.pretrain_ids(), experiments.transfer_ids()
+    for pretrain_id, transfer_id in experiments.experiments():
+        assert pretrain_id in recipes, f"pretrain/configs/{pretrain_id}.py is missing"
+        assert transfer_id in protocols, f"transfer/configs/{transfer_id}.py is missing"
+    for config in [*recipes.values(), *protocols.values()]:
+        assert experiments.describe(config), f"{config} has no docstring"
+
+
+@pytest.fixture
+def suite(tmp_path, monkeypatch):
+    """Another suite root with configs of its own, under the tables of this one."""
+    for name in ("zebra", "in100-moco-v2", "random", "anteater", "_base"):
+        place = tmp_path / "pretrain/configs" / f"{name}.py"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f'"""About {name}.\n\nMore."""\nraise RuntimeError("a config is never run here")\n')
+    monkeypatch.setattr(experiments, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_ids_in_table_order_then_by_name_without_bases(suite):
+    found = experiments.pretrain_ids()
+    assert list(found) == ["random", "in100-moco-v2", "anteater", "zebra"]
+    assert found["zebra"] == suite / "pretrain/configs/zebra.py"
+    assert experiments.transfer_ids() == {}
+
+
+def test_describe_is_the_first_line_and_runs_nothing(suite):
+    config = suite / "pretrain/configs/zebra.py"
+    assert experiments.describe(config) == "About zebra."
+    config.write_text("lr = 1\n")
+    assert experiments.describe(config) == ""
+
+
+def test_select_by_exact_id_and_glob_in_the_given_order():
+    known = ["random", "in100-moco-v2", "in100-a", "mini-moco-v2"]
+    assert experiments.select("in100*", known) == ["in100-moco-v2", "in100-a"]
+    assert experiments.select("in100-a", dict.fromkeys(known)) == ["in100-a"]
+    assert experiments.select("*", known) == known
+
+
+def test_select_without_a_match_names_close_and_known_ids():
+    known = ["random", "in100-moco-v2", "mini-moco-v2"]
+    with pytest.raises(UserError, match="no id matches 'in100-mocov2': did you mean in100-moco-v2") as refusal:
+        experiments.select("in100-mocov2", known)
+    assert "known are random, in100-moco-v2, mini-moco-v2" in str(refusal.value)
+    with pytest.raises(UserError, match="no id matches 'IN1k': known are random"):
+        experiments.select("IN1k", known[:1])
+
+
+def test_tables_are_read_in_their_own_order(tmp_path):
+    (tmp_path / "a.toml").write_text("order = 2")
+    (tmp_path / "b.toml").write_text("order = 1")
+    assert experiments.reported_tables(tmp_path) == {"b": {"order": 1}, "a": {"order": 2}}
+    assert list(experiments.reported_tables(tmp_path)) == ["b", "a"]

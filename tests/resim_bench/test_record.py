@@ -1,0 +1,179 @@
+import copy
+import json
+import os
+
+import pytest
+
+from resim_bench import record
+from resim_bench.errors import UserError
+
+
+@pytest.fixture
+def one():
+    side = {"seed": 3, "protocol": {"batch": 16}, "overrides": {}, "deviations": {}, "data": "0" * 64}
+    return {
+        "schema": 1,
+        "pretrain": {"id": "in100-moco-v2", "epochs": 500, "backbone_sha256": "f" * 64} | side,
+        "transfer": {"id": "voc-full"} | side | {"seed": 4},
+        "metrics": {"AP": 54.123456789, "AP50": 80.0, "AP75": 60.0},
+        "versions": {"torch": "2.11.0"},
+        "commit": "abc",
+        "device": "2 x cpu",
+        "seconds": 12.5,
+        "finished": "2025-01-02T03:04:05+00:00",
+    }
+
+
+def changed(one, dotted, value):
+    """A copy of the record with one value replaced, or removed where `value` is `...`."""
+    other = copy.deepcopy(one)
+    *parents, key = dotted.split(".")
+    holder = other
+    for parent in parents:
+        holder = holder[parent]
+    if value is ...:
+        del holder[key]
+    else:
+        holder[key] = value
+    return other
+
+
+def test_written_in_its_place_and_read_back_unrounded(one, tmp_path):
+    place = record.write(tmp_path, one)
+    assert place == tmp_path / "in100-moco-v2/voc-full/pretrain-3_transfer-4.json"
+    assert record.path(tmp_path, "in100-moco-v2", "voc-full", 3, 4) == place
+    assert record.read(place) == one
+    assert record.trial(one) == ("in100-moco-v2", "voc-full", 3, 4)
+    assert os.listdir(place.parent) == [place.name]
+    assert place.stat().st_mode & 0o044 == 0o044, "others can read it"
+
+
+def test_deviations_of_both_sides(one):
+    assert record.deviations(one) == {}
+    one["pretrain"]["deviations"] = {"epochs": [500, 1]}
+    one["transfer"]["deviations"] = {"epochs": [12, 2]}
+    assert record.deviations(one) == {"pretrain.epochs": [500, 1], "transfer.epochs": [12, 2]}
+
+
+def test_now_is_a_valid_finished(one, tmp_path):
+    record.write(tmp_path, changed(one, "finished", record.now()))
+
+
+def test_an_interrupted_write_leaves_the_record_before(one, tmp_path, monkeypatch):
+    place = record.write(tmp_path, one)
+
+    def fail(*args):
+        raise KeyboardInterrupt
+
+    for moment in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, moment, fail)
+            with pytest.raises(KeyboardInterrupt):
+                record.write(tmp_path, changed(one, "metrics.AP", 1.0))
+        assert record.read(place) == one
+        assert os.listdir(place.parent) == [place.name]
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "problem"),
+    [
+        ("metrics.AP", float("nan"), r"metrics\.AP is nan"),
+        ("metrics.AP", float("inf"), r"metrics\.AP is inf"),
+        ("metrics.AP", 100.5, "from 0 to 100"),
+        ("metrics.AP", "54", "metrics.AP is '54'"),
+        ("metrics.AP", True, "metrics.AP is True"),
+        ("metrics", {}, "metrics is empty"),
+        ("metrics", ..., "metrics is missing"),
+        ("transfer.protocol", {"clip": float("inf")}, "cannot be written as JSON"),
+        ("transfer.protocol", {"object": object()}, "cannot be written as JSON"),
+        ("pretrain.backbone_sha256", ..., r"pretrain\.backbone_sha256 is missing"),
+        ("transfer.deviations", ..., r"transfer\.deviations is missing"),
+        ("transfer.deviations", {"lr": 3}, r"transfer\.deviations\.lr is not a pair"),
+        ("transfer", [], "transfer is list, not an object"),
+        ("transfer.seed", "0", "transfer.seed is str, not int"),
+        ("transfer.seed", True, "transfer.seed is bool, not int"),
+        ("transfer.seed", -1, "transfer.seed is negative"),
+        ("pretrain.id", "../elsewhere", "not a plain name"),
+        ("pretrain.data", 3, "pretrain.data is int, not str or dict"),
+        ("schema", 2, "has schema 2, this version reads schema 1"),
+        ("schema", ..., "schema is missing"),
+        ("seconds", -1.0, "seconds is -1.0"),
+        ("finished", "yesterday", "no ISO-8601 time in UTC"),
+        ("finished", "2025-01-02T03:04:05", "no ISO-8601 time in UTC"),
+        ("finished", "2025-01-02T03:04:05+02:00", "no ISO-8601 time in UTC"),
+    ],
+)
+def test_invalid_records_are_not_written(one, tmp_path, dotted, value, problem):
+    with pytest.raises(UserError, match=problem):
+        record.write(tmp_path, changed(one, dotted, value))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("dotted", "value", "problem"),
+    [
+        ("device", ..., "device is missing"),
+        ("schema", 7, "has schema 7"),
+        ("transfer.id", "voc-frozen", "another trial: move it to in100-moco-v2/voc-frozen/"),
+        ("pretrain.seed", 5, "pretrain-5_transfer-4.json"),
+        ("metrics.AP", float("nan"), "metrics.AP is nan"),
+    ],
+)
+def test_read_names_the_file_and_what_is_wrong(one, tmp_path, dotted, value, problem):
+    place = record.write(tmp_path, one)
+    place.write_text(json.dumps(changed(one, dotted, value)))
+    with pytest.raises(UserError, match=problem) as refusal:
+        record.read(place)
+    assert str(place) in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe", b'{"schema": 1, "pre'])
+def test_read_refuses_what_is_no_record(one, tmp_path, content):
+    place = record.write(tmp_path, one)
+    place.write_bytes(content)
+    with pytest.raises(UserError, match="is no JSON, perhaps cut short|not a JSON object") as refusal:
+        record.read_all(tmp_path)
+    assert str(place) in str(refusal.value)
+
+
+def test_read_of_an_absent_file(tmp_path):
+    with pytest.raises(UserError, match="cannot read the record .*absent.json: No such file"):
+        record.read(tmp_path / "absent.json")
+
+
+def test_read_all_sorts_by_trial_and_earlier_roots_come_first(one, tmp_path):
+    record.write(tmp_path / "a", changed(one, "transfer.seed", 10))
+    record.write(tmp_path / "a", changed(one, "transfer.seed", 9))
+    record.write(tmp_path / "b", changed(changed(one, "transfer.seed", 9), "commit", "other"))
+    record.write(tmp_path / "b", changed(one, "pretrain.id", "a-first"))
+    found = record.read_all(tmp_path / "a", tmp_path / "b", tmp_path / "absent")
+    assert [(item["pretrain"]["id"], item["transfer"]["seed"], item["commit"]) for item in found] == [
+        ("a-first", 4, "abc"),
+        ("in100-moco-v2", 9, "abc"),
+        ("in100-moco-v2", 9, "other"),
+        ("in100-moco-v2", 10, "abc"),
+    ]
+
+
+def test_keep_copies_what_is_missing_and_only_that(one, tmp_path):
+    work, kept = tmp_path / "work", tmp_path / "kept"
+    assert record.keep(work, kept) == []
+    record.write(work, one)
+    (place,) = record.keep(work, kept)
+    assert place == kept / "in100-moco-v2/voc-full/pretrain-3_transfer-4.json"
+    assert record.read(place) == one
+    record.write(work, changed(one, "transfer.seed", 5))
+    assert [new.name for new in record.keep(work, kept)] == ["pretrain-3_transfer-5.json"]
+    assert record.keep(work, kept) == []
+
+
+def test_keep_never_overwrites_evidence(one, tmp_path):
+    work, kept = tmp_path / "work", tmp_path / "kept"
+    place = record.write(kept, one)
+    record.write(work, changed(one, "metrics.AP", 60.0))
+    record.write(work, changed(one, "transfer.seed", 0))
+    with pytest.raises(UserError, match="already records this trial with another content") as refusal:
+        record.keep(work, kept)
+    assert str(place) in str(refusal.value)
+    assert record.read(place) == one
+    assert record.read_all(kept) == [one], "nothing is copied"

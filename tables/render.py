@@ -45,7 +45,8 @@ def render(frame: pd.DataFrame, only: Sequence[str] | None = None) -> str:
     shown = [tables[name] for name in tables if (name in only if only else tables[name].reports or name in ran)]
     parts = [_render_table(table, frame[frame.table == table.id]) for table in shown]
     if frame[frame.table.isin([table.id for table in shown])].verdict.isin(COMPARED).any():
-        parts.append(_wrap(LEGEND))
+        last = max(i for i, table in enumerate(shown) if table.reports)
+        parts.insert(last + 1, _wrap(LEGEND))  # under the paper's tables: ours have a closing sentence
     return "\n\n\n".join(parts) + "\n"
 
 
@@ -135,7 +136,8 @@ def _spanning_header(columns: list[Column]) -> str:
 
 def _numbers(values: pd.Series, signed: bool = False) -> list[str]:
     form = "{:+.1f}" if signed else "{:.1f}"
-    return ["–" if pd.isna(value) else form.format(value).replace("-", "−") for value in values]
+    rounded = [round(value, 1) + 0.0 for value in values]  # + 0.0: no negative zero
+    return ["–" if pd.isna(value) else form.format(value).replace("-", "−") for value in rounded]
 
 
 def _headline(table: Table, frame: pd.DataFrame) -> pd.DataFrame:

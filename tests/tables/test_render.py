@@ -66,7 +66,8 @@ def test_everything_has_run(make_record):
     assert "4 of 4 rows verified (4 match)." in text
     assert "• ReSim-C4 W48-S32: AP75 is above." in text
     assert "run `make" not in text
-    assert "95 % confidence" in text
+    assert text.count("95 % confidence") == 1
+    assert text.rstrip().endswith("no evidence for or against the paper's claim."), "mini's sentence is the last"
 
 
 def test_lines_fit_a_terminal(make_record):
@@ -107,6 +108,11 @@ def test_mini_appears_with_its_records_and_closes_with_what_it_shows(make_record
     closing = " ".join(text.splitlines()[-2:])
     assert "generated scenes and one seed" in closing
     assert closing.endswith("no evidence for or against the paper's claim.")
+
+
+def test_no_negative_zero(make_record):
+    text = tables.render(tables.collect([make_record(*RESIM, ap=55.89)]), ["in100-voc"])
+    assert "55.9 55.9 +0.0" in text
 
 
 def test_mini_on_request_without_records():

@@ -86,9 +86,7 @@ def read(file) -> dict:
     except OSError as error:
         raise UserError(f"cannot read the record {file}: {error.strerror}") from error
     except ValueError as error:
-        raise UserError(
-            f"{file} is no JSON, perhaps cut short ({error}): delete it and run its trial again"
-        ) from error
+        raise UserError(f"{file} is no JSON, perhaps cut short ({error}): delete it and run its trial again") from error
     _validate(record, str(file))
     place = path("", *trial(record))
     if file.resolve().parts[-3:] != place.parts:

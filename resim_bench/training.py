@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_dist_info
+from mmengine.dist import broadcast_object_list, get_dist_info, init_dist, is_distributed
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, HOOKS
 from mmengine.runner import Runner
@@ -130,12 +130,8 @@ class SafeCheckpointHook(Hook):
     def _check(self, runner):
         if not torch.isfinite(self.loss):
             kept = Path(runner.work_dir) / LAST
-            where = (
-                f"the last checkpoint is kept in {kept}" if kept.is_file() else "there was no checkpoint yet"
-            )
-            raise UserError(
-                f"the loss is not finite at iteration {runner.iter + 1}: lower the learning rate; {where}"
-            )
+            where = f"the last checkpoint is kept in {kept}" if kept.is_file() else "there was no checkpoint yet"
+            raise UserError(f"the loss is not finite at iteration {runner.iter + 1}: lower the learning rate; {where}")
         self.loss = 0.0
 
     def _save(self, runner):
@@ -159,13 +155,53 @@ class QuietRunner(Runner):
 
 
 def join_processes(launcher: str) -> None:
-    """Connect the processes of a launcher over gloo where there is no GPU; mmengine does it where there is one."""
-    if launcher != "none" and not torch.cuda.is_available() and not torch.distributed.is_initialized():
-        if launcher != "pytorch":
-            raise UserError(
-                f"without GPUs several processes start by torchrun (--launcher pytorch), not {launcher}"
-            )
+    """Connect the processes that `launcher` started: over NCCL on GPUs, over gloo without.
+
+    Raises:
+        UserError: a launcher that works on GPUs only.
+    """
+    if launcher == "none" or is_distributed():
+        return
+    if torch.cuda.is_available():
+        init_dist(launcher)
+    elif launcher == "pytorch":  # mmengine would select a GPU even for gloo
         torch.distributed.init_process_group("gloo")
+    else:
+        raise UserError(f"without GPUs several processes start by torchrun (--launcher pytorch), not by {launcher}")
+
+
+def on_main_process(function):
+    """The result of `function()`, called by the first process alone; all processes raise what it raises."""
+    outcome: list = [None, None]
+    if get_dist_info()[0] == 0:
+        try:
+            outcome[0] = function()
+        except UserError as error:
+            outcome[1] = error
+    broadcast_object_list(outcome)
+    if outcome[1]:
+        raise outcome[1]
+    return outcome[0]
+
+
+def merge_options(cfg: Config, options: dict) -> Config:
+    """`cfg` with `{dotted setting: value}` from the command line.
+
+    Raises:
+        UserError: a setting that `cfg` does not have; a typing error would otherwise change nothing, silently.
+    """
+    for setting in options:
+        node = cfg
+        for part in setting.split("."):
+            if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+                node = node[int(part)]
+            elif isinstance(node, (dict, Config)) and part in node:
+                node = node[part]
+            else:
+                has = f"; it has {', '.join(sorted(node))}" if isinstance(node, (dict, Config)) else ""
+                raise UserError(f"there is no setting {setting} here, {part} is not known{has}")
+    cfg.merge_from_dict(options)
+    return cfg
 
 
 def build_runner(cfg: Config, run_dir: Path, seed: int, launcher: str = "none") -> Runner:
@@ -192,7 +228,5 @@ def build_runner(cfg: Config, run_dir: Path, seed: int, launcher: str = "none") 
     if last.is_file():
         cfg.load_from, cfg.resume = str(last), True
     if launcher != "none" and not torch.cuda.is_available():
-        cfg.model_wrapper_cfg = dict(
-            type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False
-        )
+        cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
     return QuietRunner.from_cfg(cfg)

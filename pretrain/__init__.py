@@ -1,0 +1,1 @@
+"""An image becomes a loss, a loss a backbone."""

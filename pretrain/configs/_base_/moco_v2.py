@@ -1,0 +1,37 @@
+"""MoCo-v2: the baseline, and the base of every recipe with levels.
+
+Values: facebookresearch/moco, README and code. One process trains what 8 GPUs of 32 images did: batch norm in groups.
+"""
+
+dataset = dict(name="imagenet1k", root="data/imagenet", images=1281167, classes=1000)
+model = dict(
+    type="MoCo",
+    backbone=dict(depth=50, strides=(1, 2, 2, 2)),
+    view_size=224,
+    dim=128,
+    queue=65536,
+    momentum=0.999,
+    temperature=0.2,
+    levels=dict(),  # with levels it is ReSim
+    instance_weight=1.0,
+    bn_group=32,
+)
+views = dict(
+    size=224,
+    scale=(0.2, 1.0),
+    flip="independent",
+    jitter=(0.4, 0.4, 0.4, 0.1),
+    jitter_p=0.8,
+    grayscale_p=0.2,
+    blur_sigma=(0.1, 2.0),
+    blur_p=0.5,
+    photometric=("jitter", "grayscale", "blur"),
+)
+batch = 256  # in total, over all processes
+epochs = 200
+max_iters = None  # stop after so many iterations instead
+optimizer = dict(type="SGD", lr=0.03, momentum=0.9, weight_decay=1e-4)
+milestones = ()  # none: cosine by epoch
+precision = "float32"
+workers = 8  # a process
+log_interval = 50

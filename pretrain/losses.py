@@ -1,0 +1,128 @@
+"""Contrastive losses: one of an image against a queue (MoCo), and of a region against regions (ReSim).
+
+Each function normalises its inputs to unit length. With `gather=True` the keys of all processes are negatives and
+the divisors count the windows of all processes; the mean of the value over processes (which is what
+DistributedDataParallel takes of gradients) is then the loss of one process with the whole batch.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pretrain.distributed import all_gather, all_reduce_sum, rank, world_size
+
+
+def instance_info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """InfoNCE of an image's embedding: its other view against a queue of earlier keys.
+
+    Args:
+        query, key: `(N, D)`; the key carries no gradient.
+        queue: `(K, D)`, of unit length.
+
+    Returns:
+        The mean loss, and the share of queries whose own key is the most similar.
+
+    Source: He et al., "Momentum Contrast", equation (1).
+    """
+    query, key = F.normalize(query, dim=1), F.normalize(key, dim=1).detach()
+    positive = (query * key).sum(dim=1, keepdim=True)
+    logits = torch.cat((positive, query @ queue.T), dim=1) / temperature
+    target = logits.new_zeros(len(logits), dtype=torch.long)
+    return F.cross_entropy(logits, target), (logits.argmax(dim=1) == 0).float().mean()
+
+
+def region_info_nce(
+    query: Tensor,
+    key: Tensor,
+    valid: Tensor,
+    temperature: float,
+    reduction: str = "image",
+    gather: bool = False,
+    with_accuracy: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Region similarity loss, equation (2) with the -log that the print leaves out.
+
+    The positive of window i is the same window in the key view; its negatives are all other valid windows of the
+    batch in the key views, of the same image and of the others.
+
+    Args:
+        query, key: `(N, R, D)` pooled features; the key carries no gradient.
+        valid: `(N, R)` bool; other windows change neither value nor gradient.
+        temperature: tau of equation (1).
+        reduction: `image` takes the mean over an image's windows, then over the images that have one (equation 2);
+            `window` takes one mean over all valid windows (the release).
+        gather: use the keys of all processes.
+        with_accuracy: also return the share of windows whose own key is the most similar.
+
+    Returns:
+        A scalar; 0 when no window is valid.
+    """
+    query, key = F.normalize(query[valid], dim=1), F.normalize(key, dim=2).detach()
+    own_offset = 0
+    if gather and world_size() > 1:
+        counts = all_gather(valid.sum().reshape(1))
+        own_offset = int(counts[: rank()].sum())
+        keys = all_gather(key)[all_gather(valid)]
+    else:
+        keys = key[valid]
+    logits = query @ keys.T / temperature
+    target = own_offset + torch.arange(len(query), device=query.device)
+    return _reduced(logits, target, valid, reduction, gather, with_accuracy)
+
+
+def dense_info_nce(
+    query: Tensor,
+    key: Tensor,
+    valid: Tensor,
+    negatives: Tensor,
+    temperature: float,
+    reduction: str = "window",
+    gather: bool = False,
+    with_accuracy: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The release's variant: a window against its key and against every position of the pooled key maps.
+
+    Args:
+        query, key, valid, temperature, reduction, with_accuracy: as in `region_info_nce`.
+        negatives: `(M, D)`, see `dense_negatives`; or `(G, M, D)`, where each of G equal groups of images has its
+            own, as the images of one GPU have in the release. They carry no gradient.
+        gather: add the negatives of all processes.
+    """
+    query, key = F.normalize(query[valid], dim=1), F.normalize(key[valid], dim=1).detach()
+    negatives = F.normalize(negatives, dim=-1).detach()
+    if gather and world_size() > 1:
+        negatives = all_gather(negatives)
+    groups = negatives if negatives.dim() == 3 else negatives[None]
+    windows_of_group = valid.reshape(len(groups), -1).sum(dim=1).tolist()
+    similarity = [q @ n.T for q, n in zip(query.split(windows_of_group), groups, strict=True)]
+    positive = (query * key).sum(dim=1, keepdim=True)
+    logits = torch.cat((positive, torch.cat(similarity)), dim=1) / temperature
+    target = logits.new_zeros(len(logits), dtype=torch.long)
+    return _reduced(logits, target, valid, reduction, world_size() > 1, with_accuracy)
+
+
+def dense_negatives(key_map: Tensor) -> Tensor:
+    """Every position of the key map after 3 x 3 average pooling without padding: `(N, D, H, W)` to `(M, D)`."""
+    pooled = F.avg_pool2d(key_map, kernel_size=3, stride=1)
+    return pooled.permute(0, 2, 3, 1).reshape(-1, key_map.shape[1])
+
+
+def _reduced(logits, target, valid, reduction, distributed, with_accuracy):
+    """Mean cross-entropy by image or by window, over the windows of all processes where `distributed`."""
+    losses = F.cross_entropy(logits, target, reduction="none")
+    in_image = valid.sum(dim=1)
+    if reduction == "image":
+        losses = losses / in_image[valid.nonzero()[:, 0]]
+        count = (in_image > 0).sum()
+    elif reduction == "window":
+        count = in_image.sum()
+    else:
+        raise ValueError(f"reduction is 'image' or 'window', not {reduction!r}")
+    scale = 1
+    if distributed:
+        count, scale = all_reduce_sum(count), world_size()
+    loss = losses.sum() * scale / count.clamp(min=1)
+    if not with_accuracy:
+        return loss
+    right = (logits.detach().argmax(dim=1) == target).sum() if logits.shape[1] else in_image.new_zeros(())
+    return loss, right / in_image.sum().clamp(min=1)

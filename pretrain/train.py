@@ -1,0 +1,249 @@
+"""A recipe becomes a backbone file: what mmengine's Runner is asked to do, and what the file says of it."""
+
+import math
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_dist_info
+from mmengine.optim import OptimWrapper
+from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
+from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
+from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
+
+from pretrain import data as pretrain_data
+from pretrain import methods
+from resim_bench import backbone, experiments, runs, training
+from resim_bench.errors import UserError
+
+UNPROTOCOLLED = ("workers", "log_interval")  # settings that cannot change a number
+
+
+@PARAM_SCHEDULERS.register_module()
+class EpochLR(LRSchedulerMixin, _ParamScheduler):
+    """The learning rate by epoch, in a loop that counts iterations.
+
+    Args:
+        epoch_iters: iterations an epoch.
+        epochs: of the whole schedule.
+        milestones: epochs after which the rate drops to a tenth; without any, the cosine
+            lr / 2 (1 + cos(pi epoch / epochs)), constant within an epoch (MoCo).
+    """
+
+    def __init__(self, optimizer, epoch_iters, epochs, milestones=(), **kwargs):
+        self.epoch_iters, self.epochs, self.milestones = epoch_iters, epochs, milestones
+        super().__init__(optimizer, **kwargs)
+
+    def _get_value(self):
+        epoch = self.last_step // self.epoch_iters
+        factor = 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
+        if self.milestones:
+            factor = 0.1 ** sum(epoch >= m for m in self.milestones)
+        return [group["initial_lr"] * factor for group in self.optimizer.param_groups]
+
+
+@OPTIM_WRAPPERS.register_module()
+class Bfloat16OptimWrapper(OptimWrapper):
+    """Forward in bfloat16 where autocast holds that safe; works on CPU too, and needs no loss scale."""
+
+    def optim_context(self, model):
+        """Autocast around the forward pass."""
+        device = next(model.parameters()).device.type
+        return torch.autocast(device, dtype=torch.bfloat16)
+
+
+LEVEL_CHOICES = {
+    "anchor": ("query", "overlap"),
+    "negatives": ("windows", "dense", "dense-group"),
+    "reduction": ("image", "window"),
+}
+OPTIM_WRAPPER = {"float32": "OptimWrapper", "bfloat16": "Bfloat16OptimWrapper"}
+
+
+def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:
+    """The recipe of an id, with options of the command line.
+
+    Raises:
+        UserError: there is no such id, or no such setting in it.
+    """
+    known = experiments.pretrain_ids()
+    (pretrain_id,) = experiments.select(pretrain_id, known)
+    recipe = Config.fromfile(known[pretrain_id])
+    return training.merge_options(recipe, cfg_options or {})
+
+
+def check(recipe: Config, images: int, world_size: int) -> None:
+    """Refuse settings that cannot work together.
+
+    Raises:
+        UserError: naming the two settings.
+    """
+    batch, group = recipe.batch, recipe.model.get("bn_group")
+    if batch % world_size:
+        raise UserError(f"the batch of {batch} is not divisible by {world_size} processes")
+    if images < batch:
+        raise UserError(f"the batch of {batch} is larger than the data set of {images} images: set batch smaller")
+    if group and batch // world_size % group:
+        raise UserError(
+            f"a process's batch of {batch // world_size} is not a multiple of the batch-norm group of {group} images: "
+            "change batch or model.bn_group"
+        )
+    if recipe.precision not in OPTIM_WRAPPER:
+        raise UserError(f"precision is one of {', '.join(OPTIM_WRAPPER)}, not {recipe.precision}")
+    if recipe.model.type == "MoCo":
+        if recipe.model.queue % batch:
+            raise UserError(f"the queue of {recipe.model.queue} is not a multiple of the batch of {batch}")
+        if recipe.model.view_size != recipe.views.size:
+            raise UserError(
+                f"model.view_size {recipe.model.view_size} and views.size {recipe.views.size} are the same side"
+            )
+        for setting, value, known in _choices(recipe):
+            if value not in known:
+                raise UserError(f"{setting} is one of {', '.join(known)}, not {value}")
+        if recipe.model.levels and recipe.views.flip != "shared":
+            raise UserError('a recipe with levels needs views.flip="shared": regions correspond only under one flip')
+
+
+def _choices(recipe: Config):
+    """Settings with a fixed set of values: name, value, what is known."""
+    yield "views.flip", recipe.views.flip, ("independent", "shared")
+    for source, level in recipe.model.levels.items():
+        for name, known in LEVEL_CHOICES.items():
+            yield f"model.levels.{source}.{name}", level[name], known
+
+
+def protocol(recipe: Config, facts: dict) -> dict:
+    """What decides the numbers: the recipe without workers and paths, and which images it saw."""
+    settings = {key: value for key, value in recipe.to_dict().items() if key not in UNPROTOCOLLED}
+    seen = {"name": recipe.dataset.name, "images": facts["images"], "classes": facts["classes"]}
+    settings["dataset"] = {**{k: v for k, v in settings["dataset"].items() if k != "root"}, **seen}
+    return runs.plain(settings)
+
+
+def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -> Config:
+    """The recipe as a configuration of mmengine's Runner."""
+    epoch_iters = images // recipe.batch
+    per_process = recipe.batch // world_size
+    workers = recipe.workers
+    return Config(
+        dict(
+            model=recipe.model.to_dict(),
+            train_dataloader=dict(
+                dataset=dataset,
+                batch_size=per_process,
+                sampler=dict(type="DrawSampler", batch_size=per_process, drop_last=True),
+                collate_fn=dict(type="default_collate"),
+                num_workers=workers,
+                persistent_workers=workers > 0,
+                pin_memory=torch.cuda.is_available(),
+                drop_last=True,
+            ),
+            train_cfg=dict(by_epoch=False, max_iters=recipe.max_iters or recipe.epochs * epoch_iters),
+            optim_wrapper=dict(type=OPTIM_WRAPPER[recipe.precision], optimizer=recipe.optimizer.to_dict()),
+            param_scheduler=dict(
+                type="EpochLR",
+                epoch_iters=epoch_iters,
+                epochs=recipe.epochs,
+                milestones=recipe.milestones,
+                by_epoch=False,
+            ),
+            default_hooks=dict(logger=dict(type="LoggerHook", interval=recipe.log_interval)),
+            log_interval=recipe.log_interval,
+        )
+    )
+
+
+def run(
+    pretrain_id: str,
+    *,
+    data: Path | None = None,
+    seed: int = 0,
+    work_dir: Path = Path("work_dirs"),
+    cfg_options: dict | None = None,
+    resume: bool = False,
+    launcher: str = "none",
+) -> Path:
+    """Pre-train one recipe with one seed and return its backbone file; a finished run is left as it is.
+
+    Args:
+        data: the ImageFolder; by default the recipe's `dataset.root`.
+        cfg_options: `{dotted setting: value}` that change the recipe; the backbone's provenance names them.
+        resume: continue an unfinished run.
+
+    Raises:
+        UserError: wrong input, an unfinished run without `resume`, or a loss that is not finite.
+    """
+    recipe, shipped = load_recipe(pretrain_id, cfg_options), load_recipe(pretrain_id)
+    training.join_processes(launcher)
+    rank, world_size = get_dist_info()
+    root = Path(data or recipe.dataset.root)
+    paths, _, classes = pretrain_data.list_images(str(root), recipe.dataset.name)
+    if recipe.model.type == "Supervised":
+        recipe.model.num_classes = len(classes)
+    check(recipe, len(paths), world_size)
+    facts = {"images": len(paths), "classes": len(classes), "digest": runs.data_digest(root, paths)}
+    run_protocol = protocol(recipe, facts)
+    run_dir = Path(work_dir) / "pretrain" / pretrain_id / f"seed-{seed}"
+    output = run_dir / "backbone.safetensors"
+    claim = {"protocol": run_protocol, "seed": seed, "data": facts}
+    if training.on_main_process(lambda: runs.open_run(run_dir, claim, output, resume)):
+        print(f"{pretrain_id}, seed {seed}: done before, {output}")
+        return output
+
+    print(_headline(pretrain_id, seed, recipe, facts, world_size))
+    dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
+    if recipe.model.type == "Random":
+        trunk, iterations = _calibrated(recipe, dataset, seed), 0
+    else:
+        kind = "LabelledView" if recipe.model.type == "Supervised" else "TwoViews"
+        cfg = runner_config(recipe, dict(type=kind, **dataset), len(paths), world_size)
+        runner = training.build_runner(cfg, run_dir, seed, launcher)
+        model = runner.train()
+        trunk, iterations = getattr(model, "module", model).trunk, runner.iter
+    provenance = {
+        "id": pretrain_id,
+        "seed": seed,
+        "arch": recipe.model.backbone.to_dict(),
+        "epochs": round(iterations / max(len(paths) // recipe.batch, 1), 2),
+        "protocol": run_protocol,
+        "config_digest": runs.digest(claim),
+        "overrides": runs.plain(cfg_options or {}),
+        "deviations": runs.deviations(protocol(shipped, shipped.dataset), run_protocol),
+        "data": facts,
+        **runs.environment(),
+    }
+    if rank == 0:
+        backbone.save(output, backbone.trunk_state(trunk.state_dict()), provenance)
+        print(f"{pretrain_id}, seed {seed}: wrote {output}")
+    return output
+
+
+def _headline(pretrain_id, seed, recipe, facts, world_size) -> str:
+    device = "GPU" if torch.cuda.is_available() else "CPU"
+    length = f"{recipe.max_iters} iterations" if recipe.max_iters else f"{recipe.epochs} epochs"
+    return (
+        f"{pretrain_id}, seed {seed}: {length} of batch {recipe.batch} over {facts['images']:,} images, "
+        f"{world_size} process{'es' if world_size > 1 else ''} on {device}"
+    )
+
+
+def _calibrated(recipe: Config, dataset: dict, seed: int) -> torch.nn.Module:
+    """A random trunk whose running statistics are those of the pre-training images.
+
+    Fresh statistics (mean 0, variance 1) would give a frozen ResNet-50 activations of standard deviation 15.
+    """
+    torch.manual_seed(seed)
+    trunk = MODELS.build(recipe.model.to_dict()).trunk
+    norms = [m for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for m in norms:
+        m.momentum = None  # a plain average over the batches
+    images = pretrain_data.LabelledView(**dataset)
+    sampler = training.DrawSampler(images, seed, recipe.batch)
+    loader = torch.utils.data.DataLoader(images, recipe.batch, sampler=sampler, num_workers=recipe.workers)
+    with torch.no_grad():
+        for batch, _ in zip(loader, range(recipe.calibration_batches), strict=False):
+            trunk(methods.normalise(batch["image"]))
+    for m, momentum in zip(norms, momenta, strict=True):
+        m.momentum = momentum
+    return trunk

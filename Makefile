@@ -1,0 +1,44 @@
+# Verbs only. ARGS='…' is passed on: make transfer-voc-frozen ARGS='--data DIR --trials 3'
+# PYTHON chooses the interpreter of .venv (3.11 or 3.12).
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/resim-bench
+
+.PHONY: help mini test test-slow check tables list
+.DEFAULT_GOAL := help
+
+help: $(RUN)
+	@$(RUN) --help
+
+mini: $(RUN)
+	@$(RUN) mini $(ARGS)
+
+pretrain-%: $(RUN)
+	@$(RUN) pretrain '$**' --resume $(ARGS)
+
+transfer-%: $(RUN)
+	@$(RUN) transfer $* --resume $(ARGS)
+
+tables list: $(RUN)
+	@$(RUN) $@ $(ARGS)
+
+test: $(RUN)
+	$(BIN)/pytest -m 'not slow' $(ARGS)
+
+test-slow: $(RUN)
+	$(BIN)/pytest -m slow $(ARGS)
+
+check: $(RUN)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+# mmdet's imaug pulls opencv-python, which links libGL; the headless build replaces it, so it comes last.
+# Build isolation stays on: without it mmcv compiles its operators for 20 minutes.
+$(RUN): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip uninstall --quiet --yes opencv-python
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --force-reinstall --no-deps opencv-python-headless
+	@touch $(RUN)

@@ -1,0 +1,29 @@
+"""A backbone becomes average precision: the paper's detection protocols on MMDetection.
+
+Importing this package is all that plain MMDetection needs (`custom_imports = dict(imports=["transfer"])`): it puts
+torchvision's kernels where mmcv has no compiled operators and registers heads, data set, hooks and metric. It does
+so without importing mmdet, which takes seconds: the metric and the configs stay quick to reach.
+"""
+
+import warnings
+
+import mmengine.logging
+
+from transfer import mmcv_ops
+
+# mmdet speaks at every import of two optional packages that nothing here uses: these sentences go, all others stay.
+warnings.filterwarnings("ignore", message="faster_coco_eval is not installed, metrics will not be computed")
+_ONEDL = "Could not import OneDL. Skipping OneDL datasets."
+_print_log = mmengine.logging.print_log
+
+
+def _print_log_without_onedl(msg, *args, **kwargs):
+    if msg != _ONEDL:
+        _print_log(msg, *args, **kwargs)
+
+
+mmengine.logging.print_log = _print_log_without_onedl
+mmcv_ops.install()
+
+from resim_bench import training  # noqa: E402, F401  (registers the sampler that the configs name)
+from transfer import datasets, heads, hooks, metrics  # noqa: E402, F401

@@ -1,0 +1,112 @@
+"""Faster R-CNN R50-C4 on VOC 07+12, every layer fine-tuned (24k iterations).
+
+Paper: ReSim (arXiv:2103.12902), section 4.1, the IN-100 ablations (tables of windows and of methods); the protocol is
+that of MoCo (facebookresearch/moco, detection/), SyncBN as in ReSim's own copy.
+Run: resim-bench transfer voc-full --backbone in100-resim-c4 --data data/VOCdevkit
+Expect: AP 57.0, AP50 82.4, AP75 63.6 from MoCo-v2's released 200-epoch ImageNet weights (MoCo, detection/README.md, in
+Detectron2; mean of 5 trials, whose standard deviation is .2/.2/.4). About 4 hours on 8 V100.
+Shorten: --cfg-options max_iters=60 total_batch=2 precise_bn_iters=5 (learning-rate steps and warm-up shrink along).
+Plain MMDetection: tools/train.py transfer/configs/voc-full.py --cfg-options custom_hooks.0.path=BACKBONE
+"""
+
+_base_ = "mmdet::_base_/models/faster-rcnn_r50-caffe-c4.py"
+
+custom_imports = dict(imports=["transfer"], allow_failed_imports=False)
+default_scope = "mmdet"
+
+# What `resim-bench transfer` copies to the places below, so that one option changes them all.
+total_batch = 16
+max_iters = 24000
+precise_bn_iters = 200
+classes = None  # those of the training annotations
+expected_data = dict(name="PASCAL VOC 07+12", train_images=16551, test_images=4952, classes=20)
+
+# The base is a Caffe ResNet with frozen norms, stem and res2: all of that goes.
+norm_cfg = dict(type="SyncBN", requires_grad=True)
+model = dict(
+    data_preprocessor=dict(
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_size_divisor=1,  # Detectron2 pads a C4 batch to its largest image only
+    ),
+    backbone=dict(
+        style="pytorch",
+        frozen_stages=-1,
+        norm_cfg=norm_cfg,
+        norm_eval=False,
+        zero_init_residual=False,
+        init_cfg=None,
+    ),
+    roi_head=dict(
+        shared_head=dict(_delete_=True, type="ResLayerExtraNorm", depth=50, stride=2, norm_cfg=norm_cfg, frozen=False),
+        bbox_head=dict(num_classes=20),
+    ),
+    # Detectron2 keeps the best anchor of every object, however small its IoU.
+    train_cfg=dict(rpn=dict(assigner=dict(min_pos_iou=0.0))),
+)
+
+# Pillow reads and scales, as in Detectron2: its bilinear filter smooths when it shrinks, OpenCV's does not.
+train_pipeline = [
+    dict(type="LoadImageFromFile", imdecode_backend="pillow"),
+    dict(type="LoadAnnotations", with_bbox=True),
+    dict(
+        type="RandomChoiceResize",
+        scales=[(1333, short) for short in range(480, 801, 32)],
+        keep_ratio=True,
+        backend="pillow",
+    ),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile", imdecode_backend="pillow"),
+    dict(type="Resize", scale=(1333, 800), keep_ratio=True, backend="pillow"),
+    dict(type="LoadAnnotations", with_bbox=True),  # after the resize: objects are in the original image's pixels
+    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
+]
+
+data_root = "data/VOCdevkit"
+train_dataloader = dict(
+    batch_size=total_batch,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="DrawSampler", batch_size=total_batch, group_by_aspect=True),
+    dataset=dict(type="VOCFolder", data_root=data_root, split="train", classes=classes, pipeline=train_pipeline),
+)
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(type="VOCFolder", data_root=data_root, split="test", classes=classes, pipeline=test_pipeline),
+)
+val_dataloader = test_dataloader
+test_evaluator = dict(type="VOCAveragePrecision")
+val_evaluator = test_evaluator
+
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=0.0001),
+    paramwise_cfg=dict(norm_decay_mult=0.0),
+)
+param_scheduler = [
+    # end=101 gives Detectron2's 100 iterations of warm-up: mmengine divides by end - begin - 1
+    dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=101),
+    dict(type="MultiStepLR", by_epoch=False, milestones=[18000, 22000], gamma=0.1),
+]
+
+custom_hooks = [
+    dict(type="BackboneHook", path=None),
+    dict(type="PreciseBNHook", num_iters=precise_bn_iters),
+    dict(type="Float32Hook"),
+]
+default_hooks = dict(
+    logger=dict(type="LoggerHook", interval=50),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=5000),
+)
+log_processor = dict(by_epoch=False)
+env_cfg = dict(mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl"))

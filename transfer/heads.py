@@ -1,0 +1,57 @@
+"""The head that Detectron2 calls `Res5ROIHeadsExtraNorm`: layer4 on every region, then one more norm."""
+
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+
+
+@MODELS.register_module()
+class ResLayerExtraNorm(BaseModule):
+    """A ResNet's layer4 for `shared_head`, followed by a norm of the same kind and by no ReLU.
+
+    The extra norm starts as the identity up to normalisation (gamma 1, beta 0) and always trains. MoCo
+    `detection/detectron2` (`Res5ROIHeadsExtraNorm`); reference section 1.1, "extra norm".
+
+    Args:
+        depth: of the ResNet: 18, 34, 50, 101 or 152.
+        stride: of layer4's first block.
+        norm_cfg: of every norm, the extra one included.
+        frozen: keep layer4's weights and running statistics as they were loaded.
+
+    `forward(features (R, C, H, W)) -> (R, 2C, H / stride, W / stride)`.
+    """
+
+    def __init__(self, depth, stride=2, norm_cfg=None, frozen=False, init_cfg=None):
+        # Importing mmdet takes seconds; only building a model needs it.
+        from mmcv.cnn import build_norm_layer
+        from mmdet.models.backbones import ResNet
+        from mmdet.models.layers import ResLayer
+
+        default_init = [
+            dict(type="Kaiming", layer="Conv2d"),
+            dict(type="Constant", val=1, layer=["_BatchNorm"]),
+        ]
+        super().__init__(init_cfg or default_init)
+        norm_cfg = norm_cfg or dict(type="SyncBN", requires_grad=True)
+        block, blocks = ResNet.arch_settings[depth]
+        self.layer4 = ResLayer(
+            block, 256 * block.expansion, 512, blocks[3], stride=stride, style="pytorch", norm_cfg=norm_cfg
+        )
+        self.norm = build_norm_layer(norm_cfg, 512 * block.expansion)[1]
+        self.frozen = frozen
+        self.train()
+
+    def forward(self, features):
+        """Apply layer4 and the extra norm."""
+        return self.norm(self.layer4(features))
+
+    def train(self, mode=True):
+        """Set the mode, layer4 staying as it was loaded when frozen."""
+        super().train(mode)
+        if self.frozen:
+            self.layer4.requires_grad_(False)
+            for module in self.layer4.modules():
+                # not nn.BatchNorm2d: neither SyncBatchNorm nor what the Runner makes of it in one process is one
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self

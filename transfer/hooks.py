@@ -1,0 +1,201 @@
+"""What the protocols ask of the training loop: the pre-trained trunk, precise batch norm, plain float32."""
+
+import copy
+from itertools import islice
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from resim_bench import backbone
+from resim_bench.errors import UserError
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The detector inside a distributed wrapper, or the detector itself."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def trunk_of(model: nn.Module) -> dict[str, Tensor]:
+    """The detector's tensors that a pre-trained trunk fills, by torchvision's key names; writing to them loads."""
+    trunk = dict(model.backbone.state_dict())
+    shared = model.roi_head.shared_head.state_dict() if model.roi_head.with_shared_head else {}
+    return trunk | {key: value for key, value in shared.items() if key.startswith("layer4.")}
+
+
+def load_trunk(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
+    """Copy a torchvision ResNet trunk (no `fc`) into the detector, strictly both ways.
+
+    Raises:
+        UserError: a key is missing, left over, or of another shape; nothing is copied then.
+    """
+    trunk = trunk_of(model)
+    wrong = {
+        "lacks": sorted(trunk.keys() - state_dict.keys()),
+        "has no place for": sorted(state_dict.keys() - trunk.keys()),
+        "has another shape for": sorted(k for k in trunk.keys() & state_dict if trunk[k].shape != state_dict[k].shape),
+    }
+    said = [f"{what} {', '.join(keys[:3])}{_more(keys)}" for what, keys in wrong.items() if keys]
+    if said:
+        raise UserError(
+            f"the backbone does not fit the detector, it {' and '.join(said)}: give one of its architecture"
+        )
+    with torch.no_grad():
+        for key, value in trunk.items():
+            value.copy_(state_dict[key])
+
+
+def _more(keys: list[str]) -> str:
+    return f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+
+
+def frozen_keys(model: nn.Module) -> list[str]:
+    """The trunk's keys that training must not touch: no gradient, or statistics of a norm in evaluation mode.
+
+    Sets training mode, as the loop does before each iteration.
+    """
+    model.train()
+    parts = [model.backbone, model.roi_head.shared_head] if model.roi_head.with_shared_head else [model.backbone]
+    frozen = set()
+    for part in parts:
+        frozen |= {name for name, parameter in part.named_parameters() if not parameter.requires_grad}
+        for prefix, module in part.named_modules():
+            if isinstance(module, _BatchNorm) and not module.training:
+                frozen |= {f"{prefix}.{name}" for name, _ in module.named_buffers(recurse=False)}
+    return sorted(frozen & trunk_of(model).keys())
+
+
+@HOOKS.register_module()
+class BackboneHook(Hook):
+    """Load the trunk from a backbone file before training; prove after it that what is frozen never changed.
+
+    It loads at the start of the loop: later than the initialisation of weights, and not at all when the run
+    continues from a checkpoint.
+
+    Args:
+        path: of the file (`resim_bench.backbone`).
+
+    Raises:
+        UserError: no path was given, the file is none, or it does not fit.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, path=None):
+        self.path = path
+
+    def before_train(self, runner):
+        """Load, unless the run continues."""
+        if not self.path:
+            raise UserError("no backbone was given: set custom_hooks.0.path to a backbone file")
+        if runner.iter == 0:
+            state_dict, _ = backbone.load(self.path)
+            load_trunk(unwrapped(runner.model), state_dict)
+
+    def after_train(self, runner):
+        """Compare the frozen tensors with the file, bit for bit."""
+        model = unwrapped(runner.model)
+        keys, trunk = frozen_keys(model), trunk_of(model)
+        state_dict, _ = backbone.load(self.path)
+        changed = [key for key in keys if not torch.equal(trunk[key].cpu(), state_dict[key])]
+        if changed:
+            raise RuntimeError(f"training changed {len(changed)} frozen tensors, among them {changed[0]}")
+        runner.logger.info(f"{len(keys)} frozen tensors of the trunk are what was loaded, bit for bit")
+
+
+@torch.no_grad()
+def population_statistics(layers: list[nn.Module], forward, batches) -> None:
+    """Replace running statistics of `layers` by the mean and variance of their inputs over all `batches`.
+
+    What fvcore's `update_bn_stats` computes: the mean over batches, weighted by the number of values a channel has
+    in each, of E[x] and of E[x²]; the variance is the second less the square of the first. Sums run over all
+    processes, so that all end with the same statistics (fvcore's differ, detectron2#5398).
+
+    Args:
+        layers: batch-norm modules in training mode.
+        forward: runs the model on one batch.
+        batches: iterable.
+    """
+    sums = {layer: layer.running_mean.new_zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
+
+    def add(layer, inputs):
+        values = inputs[0].detach().float()
+        variance, mean = torch.var_mean(values, [d for d in range(values.dim()) if d != 1], correction=0)
+        mean, variance = mean.double(), variance.double()
+        count = values.numel() // layer.num_features
+        sums[layer] += count * torch.stack([torch.ones_like(mean), mean, variance + mean.square()])
+
+    handles = [layer.register_forward_pre_hook(add) for layer in layers]
+    try:
+        for batch in batches:
+            forward(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    for layer, total in sums.items():
+        all_reduce(total)
+        mean, square = total[1] / total[0], total[2] / total[0]
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_(square - mean.square())
+
+
+@HOOKS.register_module()
+class PreciseBNHook(Hook):
+    """After the last iteration, before its checkpoint: the running statistics of the trained norms, precisely.
+
+    Detectron2's `PreciseBN` (reference section 1.4): the model in training mode computes its losses, RoIs sampled as
+    in training, on `num_iters` batches of a training loader of its own, without gradients. Norms in evaluation mode
+    keep what they have. The loader continues the stream of samples where training ended.
+    """
+
+    priority = "ABOVE_NORMAL"
+
+    def __init__(self, num_iters=200):
+        self.num_iters = num_iters
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Run once, at the end."""
+        if runner.iter + 1 != runner.max_iters or self.num_iters == 0:
+            return
+        model = unwrapped(runner.model)
+        layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+        runner.logger.info(f"precise batch norm: {len(layers)} norms, {self.num_iters} batches")
+
+        def forward(batch):
+            model(**model.data_preprocessor(batch, True), mode="loss")
+
+        population_statistics(layers, forward, islice(_continued(runner), self.num_iters))
+
+
+def _continued(runner) -> DataLoader:
+    """A second loader of the training data, whose samples follow those that training has used."""
+    loader = runner.train_dataloader
+    sampler = copy.copy(loader.sampler)
+    sampler.skip(runner.max_iters * loader.batch_size)
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size,
+        sampler=sampler,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+    )
+
+
+@HOOKS.register_module()
+class Float32Hook(Hook):
+    """Convolutions in float32, as on the GPUs of 2020: cuDNN would use TF32 by default. Restored after the run."""
+
+    def before_run(self, runner):
+        """Switch TF32 off."""
+        self.before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = False
+
+    def after_run(self, runner):
+        """Back to what it was."""
+        torch.backends.cudnn.allow_tf32 = self.before

@@ -1,0 +1,181 @@
+"""Average precision as the paper's VOC tables mean it: 11 points of VOC07, mean over ten IoU thresholds.
+
+The definition is Detectron2's (`detectron2/evaluation/pascal_voc_evaluation.py`; reference section 2), without its
+rounding of scores and boxes: a detection is compared with the ground truth of its image and class that it overlaps
+most, difficult objects included.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.registry import METRICS
+
+from resim_bench.errors import UserError
+
+THRESHOLDS = np.arange(50, 100, 5) / 100
+RECALLS = np.arange(0.0, 1.1, 0.1)
+_EPS = np.finfo(np.float64).eps
+
+
+def voc_average_precision(
+    detections: Sequence[dict], ground_truth: Sequence[dict], num_classes: int
+) -> dict[str, float]:
+    """AP (mean over IoU .50:.05:.95), AP50 and AP75 in per cent, unrounded, in float64.
+
+    A detection belongs to the object of its image and class with which its IoU is largest (the first of equals). It
+    matches if that IoU is greater than the threshold. The best-scored match of an object is a true positive, every
+    further one a false positive; a match of a difficult object counts as neither. Detections of equal score keep
+    their order: that of the images, and within an image that of the input.
+
+    Args:
+        detections: one dict an image: `boxes` (n, 4), `scores` (n,), `labels` (n,).
+        ground_truth: one dict an image, in the same order: `boxes` (m, 4), `labels` (m,), `difficult` (m,) bool.
+            Boxes are continuous (x0, y0, x1, y1); arrays or tensors.
+        num_classes: labels are 0 … num_classes - 1. A class without an object that is not difficult is left out of
+            the mean; when that leaves no class, the results are NaN.
+
+    Raises:
+        UserError: the two sequences differ in length, or a label is out of range.
+    """
+    if len(detections) != len(ground_truth):
+        raise UserError(f"there are detections of {len(detections)} images, but {len(ground_truth)} have ground truth")
+    image, label, box, score = _gather(detections, "scores")
+    gt_image, gt_label, gt_box, gt_difficult = _gather(ground_truth, "difficult")
+    for labels in (label, gt_label):
+        if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
+            raise UserError(f"labels are 0 to {num_classes - 1} with {num_classes} classes, but one is {labels.max()}")
+
+    order = np.lexsort((-score, label))  # stable
+    image, label, box = image[order], label[order], box[order]
+    iou, target = _best_overlap(image * num_classes + label, box, gt_image * num_classes + gt_label, gt_box)
+    hit, ignored = _judge(iou, target, gt_difficult.astype(bool))
+
+    objects = np.bincount(gt_label[~gt_difficult.astype(bool)], minlength=num_classes)
+    ends = np.searchsorted(label, np.arange(num_classes + 1))
+    precisions = [
+        _eleven_points(hit[start:end], ignored[start:end], count)
+        for start, end, count in zip(ends[:-1], ends[1:], objects, strict=True)
+        if count
+    ]
+    if not precisions:
+        return dict.fromkeys(("AP", "AP50", "AP75"), float("nan"))
+    by_threshold = 100 * np.mean(precisions, axis=0)
+    return {
+        "AP": float(by_threshold.mean()),
+        "AP50": float(by_threshold[0]),
+        "AP75": float(by_threshold[5]),
+    }
+
+
+def _gather(images: Sequence[dict], last: str) -> tuple[np.ndarray, ...]:
+    """All images in one: image number (n,), `labels` (n,), `boxes` (n, 4) float64, and the field `last` (n,)."""
+
+    def field(name, shape, dtype):
+        parts = [_array(entry[name]).reshape(shape) for entry in images]
+        return np.concatenate([np.empty((0, *shape[1:]), dtype), *parts]).astype(dtype)
+
+    counts = [len(entry["labels"]) for entry in images]
+    return (
+        np.repeat(np.arange(len(images)), counts),
+        field("labels", (-1,), np.int64),
+        field("boxes", (-1, 4), np.float64),
+        field(last, (-1,), np.float64),
+    )
+
+
+def _array(value) -> np.ndarray:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+
+
+def _best_overlap(key, box, gt_key, gt_box) -> tuple[np.ndarray, np.ndarray]:
+    """Largest IoU (n,) of each detection with an object of the same key, and that object's index (n,).
+
+    A key stands for image and class. Without such an object the IoU is 0 and the index 0.
+    """
+    gt_order = np.argsort(gt_key, kind="stable")
+    first = np.searchsorted(gt_key[gt_order], key, side="left")
+    count = np.searchsorted(gt_key[gt_order], key, side="right") - first
+    best, target = np.zeros(len(key)), np.zeros(len(key), np.int64)
+    some = np.flatnonzero(count)
+    if not some.size:
+        return best, target
+    # Every pair of a detection and an object of its key, one after another.
+    first, count = first[some], count[some]
+    begin = np.cumsum(count) - count
+    pair_gt = gt_order[np.arange(count.sum()) + np.repeat(first - begin, count)]
+    iou = _iou(box[np.repeat(some, count)], gt_box[pair_gt])
+    best[some] = np.maximum.reduceat(iou, begin)
+    is_best = np.flatnonzero(iou == np.repeat(best[some], count))
+    target[some] = pair_gt[is_best[np.searchsorted(is_best, begin)]]
+    return best, target
+
+
+def _iou(a, b) -> np.ndarray:
+    """IoU (n,) of boxes (n, 4) with boxes (n, 4); two boxes without area have 0."""
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    intersection = np.maximum(sides, 0).prod(1)
+    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - intersection
+    return intersection / np.maximum(union, _EPS)
+
+
+def _judge(iou, target, difficult) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each detection is a true positive, and whether it is ignored: (n, T) bool each, T thresholds.
+
+    Detections come by falling score, so that the first match of an object is its best-scored one.
+    """
+    hit = np.zeros((len(iou), len(THRESHOLDS)), bool)
+    ignored = np.zeros_like(hit)
+    close = np.flatnonzero(iou > THRESHOLDS[0])
+    close = close[np.argsort(target[close], kind="stable")]
+    matched = iou[close, None] > THRESHOLDS
+    owner = target[close]
+    # In the run of detections of one object, the first match is the one before which the count of matches is 0.
+    before = np.cumsum(matched, axis=0) - matched
+    start = np.searchsorted(owner, owner, side="left")
+    hit[close] = matched & (before == before[start]) & ~difficult[owner, None]
+    ignored[close] = matched & difficult[owner, None]
+    return hit, ignored
+
+
+def _eleven_points(hit, ignored, objects: int) -> np.ndarray:
+    """VOC07 average precision (T,) of one class, from `hit` and `ignored` (n, T) by falling score."""
+    found = np.cumsum(hit, axis=0, dtype=np.float64)
+    counted = np.cumsum(~ignored, axis=0, dtype=np.float64)
+    # The best precision from each detection on; a last row for a recall that is never reached.
+    precision = np.zeros((len(hit) + 1, len(THRESHOLDS)))
+    precision[:-1] = found / np.maximum(counted, _EPS)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    reached = (found / objects < RECALLS[:, None, None]).sum(axis=1)
+    return np.take_along_axis(precision, reached, axis=0).mean(axis=0)
+
+
+@METRICS.register_module()
+class VOCAveragePrecision(BaseMetric):
+    """`voc_average_precision` of a test loop: `voc/AP`, `voc/AP50` and `voc/AP75`, unrounded, in per cent.
+
+    Expects a data set with `metainfo["classes"]` and samples whose `gt_instances` are the objects to find and whose
+    `ignored_instances` are the difficult ones.
+    """
+
+    default_prefix = "voc"
+
+    def process(self, data_batch, data_samples):
+        """Keep the predictions and the ground truth of a batch."""
+        for sample in data_samples:
+            found, objects, difficult = (
+                {name: value.cpu().numpy() for name, value in sample[key].items()}
+                for key in ("pred_instances", "gt_instances", "ignored_instances")
+            )
+            detections = {"boxes": found["bboxes"], "scores": found["scores"], "labels": found["labels"]}
+            ground_truth = {
+                "boxes": np.concatenate([objects["bboxes"], difficult["bboxes"]]),
+                "labels": np.concatenate([objects["labels"], difficult["labels"]]),
+                "difficult": np.repeat([False, True], [len(objects["labels"]), len(difficult["labels"])]),
+            }
+            self.results.append((detections, ground_truth))
+
+    def compute_metrics(self, results):
+        """The three numbers over all images."""
+        detections, ground_truth = zip(*results, strict=True)
+        return voc_average_precision(detections, ground_truth, len(self.dataset_meta["classes"]))

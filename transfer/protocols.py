@@ -1,0 +1,137 @@
+"""A protocol: its config by id, the options on top of it, and the summary of what it says.
+
+A config states the few numbers that one changes (total batch, iterations, classes …) once at its top; `resolve`
+carries them to the places where MMDetection reads them.
+"""
+
+from pathlib import Path
+
+from mmengine.config import Config
+
+from resim_bench.errors import UserError
+
+CONFIGS = Path(__file__).parent / "configs"
+
+# Where MMDetection reads what the command line or the top of a config says.
+_SET_BY = {
+    "train_dataloader.batch_size": "total_batch",
+    "train_dataloader.sampler.batch_size": "total_batch",
+    "train_cfg.max_iters": "max_iters",
+    "custom_hooks.1.num_iters": "precise_bn_iters",
+    "custom_hooks.0.path": "--backbone",
+    "train_dataloader.dataset.data_root": "--data",
+    "test_dataloader.dataset.data_root": "--data",
+    "train_dataloader.dataset.classes": "classes",
+    "test_dataloader.dataset.classes": "classes",
+    "model.roi_head.bbox_head.num_classes": "classes",
+    "train_dataloader.dataset.seed": "--seed",
+}
+
+
+def known() -> list[str]:
+    """The transfer ids: the names of the config files."""
+    return sorted(file.stem for file in CONFIGS.glob("*.py"))
+
+
+def load(transfer_id: str, options: dict | None = None) -> Config:
+    """The config of a protocol with `options` ({dotted key: value}) merged into it.
+
+    Raises:
+        UserError: there is no such protocol, or no such option, or the option belongs elsewhere.
+    """
+    if transfer_id not in known():
+        raise UserError(f"there is no transfer '{transfer_id}': known are {', '.join(known())}")
+    cfg = Config.fromfile(CONFIGS / f"{transfer_id}.py")
+    for key in options or {}:
+        if key in _SET_BY:
+            raise UserError(f"{key} is set by {_SET_BY[key]}: give that instead")
+        if key.split(".")[0] not in cfg:
+            raise UserError(f"{transfer_id} has no option '{key}': its top-level names are {', '.join(sorted(cfg))}")
+    iterations = cfg.max_iters
+    try:
+        cfg.merge_from_dict(options or {})
+    except (KeyError, IndexError, TypeError, AssertionError) as error:
+        raise UserError(f"the options {options} do not fit {transfer_id} ({error}): compare its config") from None
+    if cfg.max_iters != iterations:
+        _rescale(cfg, iterations, options)
+    return cfg
+
+
+def _rescale(cfg: Config, iterations: int, options: dict) -> None:
+    """Give a shorter or longer run the same shape: the steps in proportion, a warm-up of at most a third."""
+    if any(key.startswith("param_scheduler") for key in options):
+        return
+    for scheduler in cfg.param_scheduler:
+        if "milestones" in scheduler:
+            scheduler.milestones = [round(step * cfg.max_iters / iterations) for step in scheduler.milestones]
+        else:
+            scheduler.end = min(scheduler.end, max(cfg.max_iters // 3, 2))
+
+
+def resolve(cfg: Config, *, devkit, classes, seed: int, backbone, world_size: int = 1) -> Config:
+    """`cfg` ready for MMDetection's Runner: data, classes, backbone, and this process's share of the batch.
+
+    Validation is left out: the suite tests the last iterate, after training.
+
+    Raises:
+        UserError: the total batch does not divide among the processes, or a count is not positive.
+    """
+    for name in ("total_batch", "max_iters"):
+        if not isinstance(cfg[name], int) or cfg[name] < 1:
+            raise UserError(f"{name} is {cfg[name]!r}: give a positive integer")
+    if cfg.total_batch % world_size:
+        raise UserError(
+            f"total_batch={cfg.total_batch} does not divide among {world_size} processes: start another number of them"
+        )
+    values = {
+        "total_batch": cfg.total_batch // world_size,
+        "max_iters": cfg.max_iters,
+        "precise_bn_iters": cfg.precise_bn_iters,
+        "--backbone": str(backbone),
+        "--data": str(devkit),
+        "--seed": seed,
+        "classes": list(classes),
+    }
+    resolved = Config(cfg.to_dict())
+    resolved.merge_from_dict({place: values[source] for place, source in _SET_BY.items()})
+    resolved.model.roi_head.bbox_head.num_classes = len(classes)
+    resolved.train_cfg.val_interval = cfg.max_iters
+    resolved.merge_from_dict(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
+    return resolved
+
+
+# Facts about a machine or about the data, not about the protocol.
+_NO_PROTOCOL = {"_scope_", "num_classes", "path", "batch_size"}
+
+
+def summary(cfg: Config) -> dict:
+    """The protocol as `{dotted key: value}`: model, data pipeline, optimiser, schedule, precision, total batch.
+
+    Every setting of the config counts that can change a number; never workers, paths, the number of GPUs or the
+    data themselves. Items of a list that have a type go by it: `train.RandomFlip.prob`.
+    """
+    train, test = cfg.train_dataloader, cfg.test_dataloader
+    parts = {
+        "total_batch": cfg.total_batch,
+        "max_iters": cfg.train_cfg.max_iters,
+        "model": cfg.model,
+        "train": train.dataset.pipeline,
+        "sampler": train.sampler,
+        "test": test.dataset.pipeline,
+        "optimiser": cfg.optim_wrapper,
+        "schedule": cfg.param_scheduler,
+        "hooks": cfg.custom_hooks,
+        "metric": cfg.test_evaluator,
+    }
+    return dict(_leaves(parts, ""))
+
+
+def _leaves(value, key: str):
+    if isinstance(value, list | tuple) and value and all(isinstance(item, dict) and "type" in item for item in value):
+        value = {item["type"]: {k: v for k, v in item.items() if k != "type"} or True for item in value}
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            if name not in _NO_PROTOCOL:
+                yield from _leaves(inner, f"{key}.{name}" if key else name)
+    else:
+        yield key, list(value) if isinstance(value, tuple) else value

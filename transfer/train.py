@@ -1,0 +1,181 @@
+"""From a backbone file to a record: fine-tune the protocol's detector, test the last iterate, write what came out."""
+
+import os
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, init_dist, is_distributed, is_main_process
+
+from resim_bench import backbone as backbone_file
+from resim_bench import record, runs, training
+from resim_bench.errors import UserError
+from transfer import datasets, protocols
+
+# What tells a launcher's processes how many they are.
+_WORLD_SIZE = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS", "mpi": "OMPI_COMM_WORLD_SIZE"}
+
+
+def run(
+    transfer_id: str,
+    backbone: Path,
+    *,
+    data: Path | None = None,
+    seed: int = 0,
+    work_dir: Path = Path("work_dirs"),
+    cfg_options: dict | None = None,
+    resume: bool = False,
+    launcher: str = "none",
+) -> Path:
+    """Carry a backbone through a protocol; returns the path of the record.
+
+    A run that is done already (same protocol, seed, backbone and data) only returns its record.
+
+    Args:
+        transfer_id: name of a config in `transfer/configs`.
+        backbone: file of `resim_bench.backbone`; its provenance says which recipe and seed it is.
+        data: a VOCdevkit folder, or one that holds it; by default what the config says.
+        seed: of everything random in this transfer.
+        work_dir: records go to `work_dir/records`, logs and checkpoints to `work_dir/transfer`.
+        cfg_options: {dotted key: value} on top of the config.
+        resume: continue an unfinished run.
+        launcher: `none`, `pytorch`, `slurm` or `mpi`, as MMDetection has them.
+
+    Raises:
+        UserError: wrong id, options, data or backbone; an unfinished run without `resume`; several processes without
+            GPUs.
+    """
+    started = time.monotonic()
+    world_size = _join(launcher)
+    cfg = protocols.load(transfer_id, cfg_options)
+    state_dict, provenance = backbone_file.load(backbone)
+    del state_dict
+    _check_architecture(cfg, provenance, transfer_id)
+    devkit = datasets.find_devkit(data or cfg.data_root)
+    facts = _data_facts(devkit, cfg.classes)
+    chosen = dict(devkit=devkit, classes=facts["classes"], seed=seed, backbone=backbone)
+    resolved = protocols.resolve(cfg, world_size=world_size, **chosen)
+    canonical = protocols.resolve(protocols.load(transfer_id), **chosen)
+    protocol = protocols.summary(resolved)
+
+    names = provenance["id"], transfer_id, provenance["seed"], seed
+    output = record.path(Path(work_dir) / "records", *names)
+    run_dir = Path(work_dir) / "transfer" / output.relative_to(Path(work_dir) / "records").with_suffix("")
+    sha256 = backbone_file.digest(backbone)
+    claim = {"transfer": transfer_id, "protocol": protocol, "seed": seed, "backbone": sha256, "data": facts}
+    if _open(run_dir, claim, output, resume):
+        _say(f"{names[0]} is through {transfer_id} already: {output}")
+        return output
+
+    metrics = _train_and_test(resolved, run_dir, seed, launcher)
+    if is_main_process():
+        entry = {
+            "schema": record.SCHEMA,
+            "pretrain": {"backbone_sha256": sha256} | {key: provenance[key] for key in _PRETRAIN_KEYS},
+            "transfer": {
+                "id": transfer_id,
+                "seed": seed,
+                "protocol": protocol,
+                "overrides": runs.plain(cfg_options or {}),
+                "deviations": runs.deviations(protocols.summary(canonical), protocol)
+                | _data_deviations(cfg.expected_data, facts),
+                "data": facts,
+            },
+            "metrics": metrics,
+            **runs.environment(),
+            "seconds": time.monotonic() - started,
+            "finished": record.now(),
+        }
+        record.write(Path(work_dir) / "records", entry)
+    said = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())
+    _say(f"{names[0]} through {transfer_id}: {said} ({output})")
+    return output
+
+
+_PRETRAIN_KEYS = ("id", "seed", "epochs", "protocol", "overrides", "deviations", "data")
+
+
+def _train_and_test(cfg: Config, run_dir: Path, seed: int, launcher: str) -> dict[str, float]:
+    """Train as far as the run is not trained yet, and test: `AP`, `AP50`, `AP75`."""
+    try:
+        runner = training.build_runner(cfg, run_dir, seed, launcher)
+        runner.train()
+        measured = runner.test()
+    except UserError as error:
+        # A loader's worker wraps the sentence into its traceback, whose last line it is.
+        sentence = str(error).strip().splitlines()[-1].removeprefix("resim_bench.errors.UserError: ")
+        raise UserError(sentence) from error
+    return {name.removeprefix("voc/"): value for name, value in measured.items()}
+
+
+def _join(launcher: str) -> int:
+    """Connect the processes of a launcher, before any of them writes; returns how many they are."""
+    if launcher == "none":
+        return 1
+    world_size = int(os.environ.get(_WORLD_SIZE[launcher], 1))
+    if not torch.cuda.is_available():
+        raise UserError(
+            "a transfer over several processes needs GPUs, because SyncBN has no CPU kernel: leave --launcher out"
+        )
+    if not is_distributed():
+        init_dist(launcher, backend="nccl")
+    return world_size
+
+
+def _open(run_dir: Path, claim: dict, output: Path, resume: bool) -> bool:
+    """`runs.open_run` by the first process; all learn what it found."""
+    found = [None]
+    if is_main_process():
+        try:
+            found = [runs.open_run(run_dir, claim, output, resume)]
+        except UserError as error:
+            found = [str(error)]
+    broadcast_object_list(found)
+    if isinstance(found[0], str):
+        raise UserError(found[0])
+    return found[0]
+
+
+def _say(line: str) -> None:
+    if is_main_process():
+        print(line, flush=True)
+
+
+def _check_architecture(cfg: Config, provenance: dict, transfer_id: str) -> None:
+    """Depth and strides of file and detector agree; two ResNets that differ in strides have the same shapes."""
+    trunk, head = cfg.model.backbone, cfg.model.roi_head.shared_head
+    wanted = {"depth": trunk.depth, "strides": [*trunk.strides, head.stride]}
+    if provenance["arch"] != wanted:
+        raise UserError(
+            f"{transfer_id} needs a ResNet of {_spell(wanted)}, but the backbone has {_spell(provenance['arch'])}: "
+            "give a backbone of that architecture"
+        )
+
+
+def _spell(arch: dict) -> str:
+    return f"depth {arch['depth']} and strides {arch['strides']}"
+
+
+def _data_facts(devkit: Path, classes: list[str] | None) -> dict:
+    """Digest of the files, number of images, class names."""
+    train, test = (datasets.read_split(devkit, split) for split in ("train", "test"))
+    classes = list(classes or datasets.class_names(train))
+    datasets.check_classes([*train, *test], classes)
+    files = {file for annotation in (*train, *test) for file in (annotation.image, annotation.xml)}
+    return {
+        "digest": runs.data_digest(devkit, files),
+        "train_images": sum(bool(annotation.objects) for annotation in train),
+        "test_images": len(test),
+        "classes": classes,
+    }
+
+
+def _data_deviations(expected: dict, facts: dict) -> dict[str, list]:
+    """Where the data are not the protocol's, by count."""
+    found = facts | {"classes": len(facts["classes"])}
+    return {
+        f"data.{key}": [expected[key], found[key]]
+        for key in ("train_images", "test_images", "classes")
+        if expected[key] != found[key]
+    }

@@ -1,0 +1,45 @@
+"""What several tests of the room use."""
+
+import torch
+
+SPEC = {
+    "size": 224,
+    "scale": (0.2, 1.0),
+    "flip": "independent",
+    "jitter": (0.4, 0.4, 0.4, 0.1),
+    "jitter_p": 0.8,
+    "grayscale_p": 0.2,
+    "blur_sigma": (0.1, 2.0),
+    "blur_p": 0.5,
+    "photometric": ("jitter", "grayscale", "blur"),
+}
+
+LEVEL = {
+    "map_stride": 8,
+    "window": 16,
+    "stride": 8,
+    "dim": 8,
+    "anchor": "query",
+    "negatives": "windows",
+    "reduction": "image",
+}
+
+
+def tiny_moco(levels=None, bn_group=4, seed=0, **options):
+    """A MoCo of a ResNet-18 on views of 48 px."""
+    from pretrain.methods import MoCo
+
+    torch.manual_seed(seed)
+    settings = {"view_size": 48, "dim": 16, "queue": 32, "momentum": 0.9, "temperature": 0.2} | options
+    backbone = {"depth": 18, "strides": (1, 1, 2, 2)}
+    return MoCo(backbone=backbone, levels=levels or {}, bn_group=bn_group, **settings)
+
+
+def tiny_batch(images=8, seed=1):
+    """Random views whose crops overlap in most pairs, but not in all."""
+    rng = torch.Generator().manual_seed(seed)
+    corner = torch.rand(2, images, 2, generator=rng) * 60
+    crops = torch.cat((corner, corner + 40 + 40 * torch.rand(2, images, 2, generator=rng)), dim=2)
+    crops[1, -1] = crops[0, -1] + 200  # a pair without any valid window
+    views = torch.randint(0, 256, (2, images, 3, 48, 48), dtype=torch.uint8, generator=rng)
+    return {"query": views[0], "key": views[1], "query_crop": crops[0], "key_crop": crops[1]}

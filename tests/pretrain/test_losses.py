@@ -1,0 +1,132 @@
+"""The losses against triple loops, and what they promise of invalid windows."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pretrain.losses import dense_info_nce, dense_negatives, instance_info_nce, region_info_nce
+from tests.references import regions
+
+TAU = 0.2
+
+
+def random_case(seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    query, key = torch.randn(2, 4, 5, 6, generator=rng, dtype=torch.float64)
+    valid = torch.rand(4, 5, generator=rng) < 0.6
+    valid[2] = False  # an image without any
+    return query, key, valid, torch.randn(11, 6, generator=rng, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("reduction", ["image", "window"])
+def test_region_loss_equals_the_loops(reduction, seed):
+    query, key, valid, _ = random_case(seed)
+    expected = regions.region_info_nce(query, key, valid, TAU, reduction)
+    assert region_info_nce(query, key, valid, TAU, reduction).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("reduction", ["image", "window"])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_dense_loss_equals_the_loops(reduction, groups, seed):
+    query, key, valid, negatives = random_case(seed)
+    if groups == 2:
+        negatives = torch.stack((negatives, negatives.flip(1)))
+    expected = regions.dense_info_nce(query, key, valid, negatives, TAU, reduction)
+    assert dense_info_nce(query, key, valid, negatives, TAU, reduction).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_reductions_differ_and_have_the_contract_s_defaults():
+    query, key, valid, negatives = random_case()
+    by_image = region_info_nce(query, key, valid, TAU, "image")
+    assert region_info_nce(query, key, valid, TAU) == by_image != region_info_nce(query, key, valid, TAU, "window")
+    by_window = dense_info_nce(query, key, valid, negatives, TAU, "window")
+    assert dense_info_nce(query, key, valid, negatives, TAU) == by_window
+    assert by_window != dense_info_nce(query, key, valid, negatives, TAU, "image")
+
+
+@pytest.mark.parametrize("loss", [region_info_nce, dense_info_nce])
+def test_invalid_windows_change_neither_value_nor_gradient(loss):
+    query, key, valid, negatives = random_case()
+    extra = (negatives,) if loss is dense_info_nce else ()
+    results = []
+    for garbage in (0.0, 1e3):
+        q = torch.where(valid[..., None], query, query + garbage).requires_grad_()
+        k = torch.where(valid[..., None], key, key - garbage)
+        value = loss(q, k, valid, *extra, TAU)
+        value.backward()
+        results.append((value.detach(), q.grad))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert not results[0][1][~valid].any() and results[0][1][valid].any()
+
+
+@pytest.mark.parametrize("reduction", ["image", "window"])
+def test_no_valid_window_costs_nothing(reduction):
+    query, key, valid, negatives = random_case()
+    query.requires_grad_()
+    none = torch.zeros_like(valid)
+    for value in (
+        region_info_nce(query, key, none, TAU, reduction),
+        dense_info_nce(query, key, none, negatives, TAU, reduction),
+    ):
+        query.grad = None
+        value.backward()
+        assert value.item() == 0
+        assert torch.equal(query.grad, torch.zeros_like(query))
+
+
+def test_gradients_of_the_query():
+    query, key, valid, negatives = random_case()
+    query.requires_grad_()
+    assert torch.autograd.gradcheck(lambda q: region_info_nce(q, key, valid, TAU), query)
+    assert torch.autograd.gradcheck(lambda q: dense_info_nce(q, key, valid, negatives, TAU), query)
+
+
+def test_keys_carry_no_gradient():
+    query, key, valid, negatives = random_case()
+    for tensor in (query, key, negatives):
+        tensor.requires_grad_()
+    region_info_nce(query, key, valid, TAU).backward()
+    dense_info_nce(query, key, valid, negatives, TAU).backward()
+    assert key.grad is None and negatives.grad is None and query.grad is not None
+
+
+def test_one_window_alone_has_no_negatives_and_no_loss():
+    query, key, valid, _ = random_case()
+    valid[:] = False
+    valid[1, 1] = True
+    assert region_info_nce(query, key, valid, TAU).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_accuracy_counts_the_valid_windows():
+    _, key, valid, _ = random_case()
+    swapped = key.clone()
+    first, second = valid.nonzero()[:2].tolist()
+    swapped[tuple(first)], swapped[tuple(second)] = key[tuple(second)], key[tuple(first)]
+    _, accuracy = region_info_nce(swapped, key, valid, TAU, with_accuracy=True)
+    assert accuracy.item() == pytest.approx(1 - 2 / valid.sum().item())
+
+
+def test_instance_loss():
+    rng = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 3, 4, generator=rng, dtype=torch.float64)
+    queue = F.normalize(torch.randn(7, 4, generator=rng, dtype=torch.float64), dim=1)
+    expected = 0.0
+    for q, k in zip(query, key, strict=True):
+        q, k = q / q.norm(), k / k.norm()
+        positive = math.exp(float(q @ k) / TAU)
+        expected -= math.log(positive / (positive + sum(math.exp(float(q @ n) / TAU) for n in queue))) / 3
+    assert instance_info_nce(query, key, queue, TAU)[0].item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_dense_negatives_are_the_positions_of_the_pooled_map():
+    key_map = torch.arange(2 * 3 * 5 * 6, dtype=torch.float32).reshape(2, 3, 5, 6)
+    negatives = dense_negatives(key_map)
+    assert negatives.shape == (2 * 3 * 4, 3)
+    assert torch.allclose(negatives[1], key_map[0, :, 0:3, 1:4].mean(dim=(1, 2)))
+    assert len(dense_negatives(torch.zeros(1, 1, 14, 14))) == 144
+    assert len(dense_negatives(torch.zeros(1, 1, 28, 28))) == 676

@@ -39,7 +39,6 @@ class Encoder(nn.Module):
 
     def __init__(self, backbone: dict, dim: int, levels: dict):
         super().__init__()
-        # Built in this order, so that methods with and without levels start from the same trunk and head.
         self.trunk = resnet(**backbone)
         width = self.trunk.layer4[-1].bn2.num_features * getattr(self.trunk.layer4[-1], "expansion", 1)
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, dim))

@@ -74,9 +74,10 @@ class MoCo(BaseModel):
         self, backbone, view_size, dim, queue, momentum, temperature, levels, instance_weight=1.0, bn_group=32
     ):
         super().__init__()
+        # Drawn first, and region heads last: with and without levels everything else starts the same.
+        self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
         self.encoder_q = Encoder(backbone, dim, levels)
         self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
-        self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
         self.view_size, self.momentum, self.temperature = view_size, momentum, temperature
         self.levels, self.instance_weight, self.bn_group = levels, instance_weight, bn_group
 
@@ -92,17 +93,18 @@ class MoCo(BaseModel):
             query, key: `(N, 3, S, S)` uint8 views.
             query_crop, key_crop: `(N, 4)`, see `pretrain.geometry`.
         """
-        query_embedding, query_maps = encode(self.encoder_q, normalise(query), self.bn_group)
+        precision = self.queue.dtype
+        query_embedding, query_maps = encode(self.encoder_q, normalise(query).to(precision), self.bn_group)
         with torch.no_grad():
             self._follow()
-            key_embedding, key_maps = self._encode_keys(normalise(key))
+            key_embedding, key_maps = self._encode_keys(normalise(key).to(precision))
         # Similarities need more digits than bf16 has.
         with torch.autocast(query.device.type, enabled=False):
-            query_embedding, key_embedding = query_embedding.float(), key_embedding.float()
+            query_embedding, key_embedding = query_embedding.to(precision), key_embedding.to(precision)
             loss, top1 = instance_info_nce(query_embedding, key_embedding, self.queue, self.temperature)
             results = {"loss_instance": self.instance_weight * loss, "top1_instance": top1}
             for source, level in self.levels.items():
-                maps = query_maps[source].float(), key_maps[source].float()
+                maps = query_maps[source].to(precision), key_maps[source].to(precision)
                 loss, top1, windows = self._region_loss(level, *maps, query_crop, key_crop)
                 results |= {f"loss_{source}": loss, f"top1_{source}": top1, f"windows_{source}": windows}
         self._enqueue(key_embedding)

@@ -26,11 +26,11 @@ LEVEL = {
 
 
 def tiny_moco(levels=None, bn_group=4, seed=0, **options):
-    """A MoCo of a ResNet-18 on views of 48 px."""
+    """A MoCo of a ResNet-18 on views of 32 px."""
     from pretrain.methods import MoCo
 
     torch.manual_seed(seed)
-    settings = {"view_size": 48, "dim": 16, "queue": 32, "momentum": 0.9, "temperature": 0.2} | options
+    settings = {"view_size": 32, "dim": 16, "queue": 32, "momentum": 0.9, "temperature": 0.2} | options
     backbone = {"depth": 18, "strides": (1, 1, 2, 2)}
     return MoCo(backbone=backbone, levels=levels or {}, bn_group=bn_group, **settings)
 
@@ -41,5 +41,5 @@ def tiny_batch(images=8, seed=1):
     corner = torch.rand(2, images, 2, generator=rng) * 60
     crops = torch.cat((corner, corner + 40 + 40 * torch.rand(2, images, 2, generator=rng)), dim=2)
     crops[1, -1] = crops[0, -1] + 200  # a pair without any valid window
-    views = torch.randint(0, 256, (2, images, 3, 48, 48), dtype=torch.uint8, generator=rng)
+    views = torch.randint(0, 256, (2, images, 3, 32, 32), dtype=torch.uint8, generator=rng)
     return {"query": views[0], "key": views[1], "query_crop": crops[0], "key_crop": crops[1]}

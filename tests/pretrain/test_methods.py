@@ -1,0 +1,175 @@
+"""MoCo-v2 written out as one plain step, and ReSim's instance branch beside it, bit for bit."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pretrain.encoders import resnet, trunk_maps
+from pretrain.methods import MEAN, STD, encode, normalise, running_statistics_kept
+from tests.pretrain.helpers import LEVEL, tiny_batch, tiny_moco
+
+STEPS = 3
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.03, momentum=0.9, weight_decay=1e-4)
+
+
+def embed(encoder, x):
+    t = encoder.trunk
+    x = t.layer1(t.maxpool(t.relu(t.bn1(t.conv1(x)))))
+    return encoder.head(t.layer4(t.layer3(t.layer2(x))).mean(dim=(2, 3)))
+
+
+def plain_moco_step(encoder_q, encoder_k, queue, optimizer, query, key):
+    """MoCo-v2's algorithm 1 for a batch that is one batch-norm group; returns the loss and the new queue."""
+    q = F.normalize(embed(encoder_q, normalise(query)), dim=1)
+    with torch.no_grad():
+        for pk, pq in zip(encoder_k.parameters(), encoder_q.parameters(), strict=True):
+            pk.mul_(0.9).add_(pq, alpha=1 - 0.9)
+        order = torch.randperm(len(key))
+        shuffled = embed(encoder_k, normalise(key)[order])
+        k = F.normalize(shuffled[order.argsort()], dim=1)
+    logits = torch.cat(((q * k).sum(dim=1, keepdim=True), q @ queue.T), dim=1) / 0.2
+    loss = F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long))
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach(), torch.cat((k, queue[: -len(k)]))
+
+
+def test_without_levels_it_is_a_plain_moco_step():
+    model = tiny_moco(bn_group=8)
+    encoder_q, encoder_k = copy.deepcopy(model.encoder_q), copy.deepcopy(model.encoder_k)
+    queue, optimizer, plain = model.queue.clone(), sgd(model.encoder_q.parameters()), sgd(encoder_q.parameters())
+    for step in range(STEPS):
+        batch = tiny_batch(seed=step)
+        torch.manual_seed(step)
+        expected, queue = plain_moco_step(encoder_q, encoder_k, queue, plain, batch["query"], batch["key"])
+        torch.manual_seed(step)
+        loss = model(**batch)["loss_instance"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert torch.equal(loss, expected)
+    for ours, theirs in ((model.encoder_q, encoder_q), (model.encoder_k, encoder_k)):
+        for name, value in theirs.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], value), name
+    assert torch.equal(model.queue, queue)
+
+
+def test_levels_leave_the_instance_branch_as_it_is():
+    """The same trunk, head, queue and views: the instance loss and its gradient are MoCo-v2's, bit for bit."""
+    moco, resim = tiny_moco(), tiny_moco({"c4": LEVEL})
+    torch.manual_seed(5)
+    plain = moco(**tiny_batch())
+    torch.manual_seed(5)
+    with_levels = resim(**tiny_batch())
+    assert torch.equal(plain["loss_instance"], with_levels["loss_instance"])
+    assert with_levels["loss_c4"] > 0 and with_levels["windows_c4"] > 0
+    plain["loss_instance"].backward()
+    with_levels["loss_instance"].backward()
+    for name, parameter in moco.encoder_q.named_parameters():
+        assert torch.equal(dict(resim.encoder_q.named_parameters())[name].grad, parameter.grad), name
+    assert torch.equal(moco.queue, resim.queue)
+
+
+def test_the_total_weighs_the_instance_loss():
+    losses = []
+    for weight in (1.0, 0.5):
+        torch.manual_seed(5)
+        losses.append(tiny_moco(instance_weight=weight)(**tiny_batch())["loss_instance"])
+    assert losses[1].item() == pytest.approx(0.5 * losses[0].item())
+
+
+@pytest.mark.parametrize("changes", [{}, {"anchor": "overlap"}, {"negatives": "dense"}, {"negatives": "dense-group"}])
+def test_every_kind_of_level_trains_trunk_and_head(changes):
+    model = tiny_moco({"c4": LEVEL | changes})
+    model(**tiny_batch())["loss_c4"].backward()
+    assert model.encoder_q.region_heads["c4"].weight.grad.abs().sum() > 0
+    assert model.encoder_q.trunk.conv1.weight.grad.abs().sum() > 0
+    assert model.encoder_q.trunk.layer4[0].conv1.weight.grad is None, "C5 lies above the level"
+    assert all(p.grad is None for p in model.encoder_k.parameters())
+
+
+def test_the_key_encoder_follows_by_momentum():
+    model = tiny_moco(momentum=0.75)
+    with torch.no_grad():
+        for p in model.encoder_q.parameters():
+            p.add_(1)
+    before = [p.clone() for p in model.encoder_k.parameters()]
+    model(**tiny_batch())
+    for old, new in zip(before, model.encoder_k.parameters(), strict=True):
+        assert torch.allclose(new, old + 0.25, atol=1e-5)
+
+
+def test_shuffled_keys_come_back_in_order():
+    model = tiny_moco()
+    model.encoder_k.eval()  # statistics do not depend on the group, so the order alone can differ
+    images = normalise(tiny_batch()["key"])
+    embedding, _ = model._encode_keys(images)
+    assert torch.allclose(embedding, model.encoder_k(images)[0], atol=1e-5)
+
+
+def test_keys_are_shuffled_between_batch_norm_groups():
+    images = normalise(tiny_batch()["key"])
+    results = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        results.append(tiny_moco()._encode_keys(images)[0])
+    model = tiny_moco()
+    torch.manual_seed(0)
+    again = model._encode_keys(images)[0]
+    torch.manual_seed(1)
+    assert not torch.allclose(model._encode_keys(images)[0], again, atol=1e-3)
+
+
+def test_the_queue_takes_the_newest_first():
+    model = tiny_moco()
+    oldest = model.queue.clone()
+    model(**tiny_batch())
+    assert torch.equal(model.queue[8:], oldest[:-8])
+    assert torch.allclose(model.queue[:8].norm(dim=1), torch.ones(8))
+
+
+def test_a_batch_norm_group_sees_its_own_statistics_and_the_first_one_is_kept():
+    images = normalise(tiny_batch()["query"])
+    whole, alone = tiny_moco().encoder_q, tiny_moco().encoder_q
+    grouped, _ = encode(whole, images, group=4)
+    expected = alone(images[:4])[0]
+    kept = {name: value.clone() for name, value in alone.named_buffers()}
+    assert torch.equal(grouped[:4], expected)
+    with running_statistics_kept(alone):
+        assert torch.equal(grouped[4:], alone(images[4:])[0])
+    for name, value in whole.named_buffers():
+        if "num_batches" not in name:
+            assert torch.equal(value, kept[name]), name
+
+
+def test_the_trunk_is_torchvision_s():
+    import torchvision
+
+    ours = resnet(50)
+    theirs = torchvision.models.resnet50()
+    theirs.fc = nn.Identity()
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(1, 3, 64, 64)
+    maps = trunk_maps(ours.eval(), x)
+    assert maps["c4"].shape == (1, 1024, 4, 4) and maps["c5"].shape == (1, 2048, 2, 2)
+    assert torch.equal(maps["c5"].mean(dim=(2, 3)), theirs.eval()(x))
+
+
+def test_smaller_strides_keep_the_maps_large():
+    assert trunk_maps(resnet(18, (1, 1, 2, 2)), torch.randn(2, 3, 80, 80))["c4"].shape[-2:] == (10, 10)
+    assert trunk_maps(resnet(50, (1, 1, 2, 2)), torch.randn(2, 3, 64, 64))["c4"].shape[-2:] == (8, 8)
+
+
+def test_normalise():
+    images = torch.zeros(1, 3, 1, 2, dtype=torch.uint8)
+    images[..., 1] = 255
+    expected = torch.tensor([[(v - m) / s for v in (0, 255)] for m, s in zip(MEAN, STD, strict=True)])
+    assert torch.allclose(normalise(images)[0, :, 0], expected)

@@ -166,9 +166,9 @@ def seeded(*position: int):
 class VOCFolder(BaseDataset):
     """A split of a VOC folder for MMDetection.
 
-    Training takes difficult objects as positives and leaves out images without any object; testing keeps all images
-    and marks difficult objects to be ignored. An index may be `(draw, index)`: then everything random about the
-    sample is a function of (seed, draw), whatever worker makes it and whenever.
+    Training takes difficult objects as positives and leaves out empty boxes and images without any object; testing
+    keeps all and marks difficult objects to be ignored. An index may be `(draw, index)`: then everything random about
+    the sample is a function of (seed, draw), whatever worker makes it and whenever.
 
     Args:
         data_root: the VOCdevkit folder.
@@ -198,10 +198,14 @@ class VOCFolder(BaseDataset):
         """MMDetection's form of the annotations."""
         labels = {name: label for label, name in enumerate(self.metainfo["classes"])}
         check_classes(self.annotations, labels)
-        kept = [annotation for annotation in self.annotations if annotation.objects or self.test_mode]
-        return [self._info(annotation, labels) for annotation in kept]
+        infos = [self._info(annotation, labels) for annotation in self.annotations]
+        return [info for info in infos if info["instances"] or self.test_mode]
 
     def _info(self, annotation: Annotation, labels: dict[str, int]) -> dict:
+        def is_inside(box):
+            x0, y0, x1, y1 = box
+            return min(x1, annotation.width) > max(x0, 0) and min(y1, annotation.height) > max(y0, 0)
+
         return {
             "img_id": annotation.xml.stem,
             "img_path": str(annotation.image),
@@ -214,6 +218,8 @@ class VOCFolder(BaseDataset):
                     "ignore_flag": int(difficult and self.test_mode),
                 }
                 for name, box, difficult in annotation.objects
+                # Detectron2 drops empty boxes in training; every anchor would match one at an IoU of 0
+                if self.test_mode or is_inside(box)
             ],
         }
 

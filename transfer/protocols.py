@@ -37,7 +37,7 @@ def load(transfer_id: str, options: dict | None = None) -> Config:
     """The config of a protocol with `options` ({dotted key: value}) merged into it.
 
     Raises:
-        UserError: there is no such protocol, or no such option, or the option belongs elsewhere.
+        UserError: there is no such protocol or option, the option belongs elsewhere, or a count is not positive.
     """
     if transfer_id not in known():
         raise UserError(f"there is no transfer '{transfer_id}': known are {', '.join(known())}")
@@ -52,6 +52,9 @@ def load(transfer_id: str, options: dict | None = None) -> Config:
         cfg.merge_from_dict(options or {})
     except (KeyError, IndexError, TypeError, AssertionError) as error:
         raise UserError(f"the options {options} do not fit {transfer_id} ({error}): compare its config") from None
+    for name in ("total_batch", "max_iters"):
+        if not isinstance(cfg[name], int) or cfg[name] < 1:
+            raise UserError(f"{name} is {cfg[name]!r}: give a positive integer")
     if cfg.max_iters != iterations:
         _rescale(cfg, iterations, options)
     return cfg
@@ -74,11 +77,8 @@ def resolve(cfg: Config, *, devkit, classes, seed: int, backbone, world_size: in
     Validation is left out: the suite tests the last iterate, after training.
 
     Raises:
-        UserError: the total batch does not divide among the processes, or a count is not positive.
+        UserError: the total batch does not divide among the processes.
     """
-    for name in ("total_batch", "max_iters"):
-        if not isinstance(cfg[name], int) or cfg[name] < 1:
-            raise UserError(f"{name} is {cfg[name]!r}: give a positive integer")
     if cfg.total_batch % world_size:
         raise UserError(
             f"total_batch={cfg.total_batch} does not divide among {world_size} processes: start another number of them"

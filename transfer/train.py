@@ -1,5 +1,6 @@
 """From a backbone file to a record: fine-tune the protocol's detector, test the last iterate, write what came out."""
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -93,6 +94,12 @@ def run(
     return output
 
 
+# mmengine's warnings about what is meant (frozen weights have no optimiser) and about its own old names.
+_NOISE = (
+    "is skipped since its requires_grad=False",
+    '"FileClient" will be deprecated in future',
+    '"HardDiskBackend" is the alias of "LocalBackend"',
+)
 _PRETRAIN_KEYS = ("id", "seed", "epochs", "protocol", "overrides", "deviations", "data")
 
 
@@ -100,6 +107,9 @@ def _train_and_test(cfg: Config, run_dir: Path, seed: int, launcher: str) -> dic
     """Train as far as the run is not trained yet, and test: `AP`, `AP50`, `AP75`."""
     try:
         runner = training.build_runner(cfg, run_dir, seed, launcher)
+        for handler in runner.logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.addFilter(lambda entry: not any(noise in entry.getMessage() for noise in _NOISE))
         runner.train()
         measured = runner.test()
     except UserError as error:

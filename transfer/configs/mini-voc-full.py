@@ -23,18 +23,18 @@ model = dict(
     roi_head=dict(
         shared_head=dict(depth=18),
         bbox_roi_extractor=dict(
-            roi_layer=dict(output_size=6),
+            roi_layer=dict(output_size=4),
             out_channels=256,
             featmap_strides=[8],
         ),
-        bbox_head=dict(in_channels=512, roi_feat_size=3, num_classes=6),
+        bbox_head=dict(in_channels=512, roi_feat_size=2, num_classes=6),
     ),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=500, max_per_img=200),
-        rcnn=dict(sampler=dict(num=48)),
+        rcnn=dict(sampler=dict(num=32)),
     ),
-    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=60)),
+    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=50)),
 )
 
 train_pipeline = [

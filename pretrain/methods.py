@@ -29,14 +29,14 @@ def normalise(images: Tensor) -> Tensor:
 def running_statistics_kept(module: nn.Module):
     """Inside, batch norm uses the batch's statistics but leaves the running ones as they are, bit for bit."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [m.momentum for m in norms]
+    kept = [(m.momentum, m.num_batches_tracked) for m in norms]
     for m in norms:
-        m.momentum = 0.0
+        m.momentum, m.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for m, momentum in zip(norms, momenta, strict=True):
-            m.momentum = momentum
+        for m, (momentum, batches) in zip(norms, kept, strict=True):
+            m.momentum, m.num_batches_tracked = momentum, batches
 
 
 def encode(encoder: Encoder, images: Tensor, group: int) -> tuple[Tensor, dict[str, Tensor]]:

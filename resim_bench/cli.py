@@ -162,7 +162,7 @@ def mini(args) -> None:
     from pretrain import train as pretraining
     from resim_bench.data import scenes
 
-    scenes.write(Path("data/mini"))
+    scenes.write(Path("data/mini"), pretrain_images=2048)
     table = experiments.reported_tables()["mini"]["rows"]
     options = {"seed": args.seed, "work_dir": args.work_dir, "resume": True}
     files = {i: pretraining.run(i, **options) for i in dict.fromkeys(row["pretrain"] for row in table)}

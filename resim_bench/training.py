@@ -56,7 +56,8 @@ class DrawSampler(Sampler):
         draws = itertools.count()
         for epoch in itertools.count():
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))[: self.size]
-            yield from zip(draws, order.tolist(), strict=False)
+            for index in order.tolist():
+                yield next(draws), index
 
     def _grouped(self, draws: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         waiting: dict[bool, list] = {False: [], True: []}

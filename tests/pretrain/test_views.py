@@ -94,7 +94,7 @@ def test_photometric_steps_happen_as_often_as_the_recipe_says():
     assert np.mean([v.grayscale for v in views]) == pytest.approx(0.2, abs=0.03)
     sigmas = [v.blur_sigma for v in views if v.blur_sigma is not None]
     assert len(sigmas) / 2000 == pytest.approx(0.5, abs=0.04)
-    assert 0.1 <= min(sigmas) and max(sigmas) <= 2.0
+    assert min(sigmas) >= 0.1 and max(sigmas) <= 2.0
     factors = np.array([sorted(v.jitter) for v in views if v.jitter])[..., 1]
     assert factors.min(axis=0) == pytest.approx([0.6, 0.6, 0.6, -0.1], abs=0.01)
     assert factors.max(axis=0) == pytest.approx([1.4, 1.4, 1.4, 0.1], abs=0.01)

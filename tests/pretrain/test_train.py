@@ -1,0 +1,274 @@
+"""Recipes as they train: schedule, resume, workers, refusals."""
+
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pretrain import methods, train
+from pretrain.data import LabelledView, list_images
+from pretrain.encoders import resnet, trunk_maps
+from resim_bench import backbone, experiments, training
+from resim_bench.data import imagenet100
+from resim_bench.errors import UserError
+
+TINY = {
+    "batch": 8,
+    "epochs": 2,
+    "views.size": 32,
+    "model.view_size": 32,
+    "model.queue": 16,
+    "model.bn_group": 4,
+    "log_interval": 1,
+}
+LEVEL = {"model.levels.c4.window": 16, "model.levels.c4.stride": 8}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """An ImageFolder of 20 noise images in two classes."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        folder = root / "train" / f"class{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
+    return root
+
+
+def pretrain(images, work_dir, pretrain_id="mini-resim-c4", options=None, **arguments):
+    settings = TINY | (LEVEL if "resim" in pretrain_id else {}) | (options or {})
+    return train.run(pretrain_id, data=images, work_dir=work_dir, cfg_options=settings, **arguments)
+
+
+def same(file, other):
+    ours, theirs = backbone.load(file)[0], backbone.load(other)[0]
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+@pytest.fixture(scope="module")
+def finished(images, tmp_path_factory):
+    """A backbone trained without interruption."""
+    return pretrain(images, tmp_path_factory.mktemp("finished"))
+
+
+def interrupt_at(monkeypatch, step):
+    """Ctrl-C in the forward pass of one step; a checkpoint after every step."""
+    monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
+    calls, forward = [], methods.MoCo.forward
+
+    def interrupted(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(methods.MoCo, "forward", interrupted)
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(images, finished, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step=4)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(images, tmp_path)
+    with pytest.raises(UserError, match="unfinished run: add --resume"):
+        pretrain(images, tmp_path)
+    file = pretrain(images, tmp_path, resume=True)
+    assert "resumed epoch: 0, iter: 3" in "".join(log.read_text() for log in tmp_path.rglob("*.log"))
+    assert same(file, finished)
+
+
+def test_workers_do_not_change_the_numbers(images, finished, tmp_path):
+    assert same(pretrain(images, tmp_path, options={"workers": 2}), finished)
+
+
+def test_the_seed_does(images, finished, tmp_path):
+    assert not same(pretrain(images, tmp_path, seed=1), finished)
+
+
+def test_a_finished_run_is_left_alone(images, finished, capsys):
+    before = finished.stat().st_mtime_ns
+    assert pretrain(images, finished.parents[3]) == finished
+    assert finished.stat().st_mtime_ns == before
+    assert "done before" in capsys.readouterr().out
+
+
+def test_another_configuration_does_not_overwrite(images, finished):
+    with pytest.raises(UserError, match="another configuration .protocol.optimizer.lr was 0.03, is now 0.01"):
+        pretrain(images, finished.parents[3], options={"optimizer.lr": 0.01})
+
+
+def test_torchrun_with_two_processes_equals_one(images, finished, tmp_path):
+    options = [f"{key}={value}" for key, value in (TINY | LEVEL).items()]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "resim_bench.cli"]
+        + ["pretrain", "mini-resim-c4", "--launcher", "pytorch", "--data", images, "--work-dir", tmp_path]
+        + ["--cfg-options", *options],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (backbone.load(f)[0] for f in (next(tmp_path.rglob("*.safetensors")), finished))
+    for key in theirs:
+        torch.testing.assert_close(ours[key], theirs[key], rtol=1e-3, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
+    forward, calls = methods.MoCo.forward, []
+
+    def diverging(self, *args, **kwargs):
+        calls.append(1)
+        results = forward(self, *args, **kwargs)
+        return {k: v * (float("nan") if len(calls) == 3 else 1) for k, v in results.items()}
+
+    monkeypatch.setattr(methods.MoCo, "forward", diverging)
+    with pytest.raises(UserError, match="not finite at iteration 3: lower the learning rate"):
+        pretrain(images, tmp_path, "mini-moco-v2")
+    kept = torch.load(next(tmp_path.rglob("last.pth")), weights_only=False)
+    assert kept["meta"]["iter"] == 2
+    assert all(v.isfinite().all() for v in kept["state_dict"].values())
+
+
+def test_provenance_says_what_was_run(images, finished):
+    _, provenance = backbone.load(finished)
+    assert provenance["id"] == "mini-resim-c4" and provenance["seed"] == 0 and provenance["epochs"] == 2
+    assert provenance["arch"] == {"depth": 18, "strides": [1, 1, 2, 2]}
+    assert provenance["overrides"] == TINY | LEVEL
+    assert provenance["deviations"]["batch"] == [32, 8]
+    assert provenance["deviations"]["dataset.images"] == [2048, 20]
+    assert "workers" not in provenance["protocol"] and "log_interval" not in provenance["protocol"]
+
+
+def test_a_recipe_as_shipped_deviates_in_nothing():
+    for pretrain_id in experiments.pretrain_ids():
+        recipe = train.load_recipe(pretrain_id)
+        protocol = train.protocol(recipe, recipe.dataset)
+        assert not train.runs.deviations(protocol, train.protocol(train.load_recipe(pretrain_id), recipe.dataset))
+
+
+@pytest.mark.parametrize("pretrain_id", ["in100-supervised", "mini-random"])
+def test_the_baselines_run(images, tmp_path, pretrain_id):
+    options = {"batch": 8, "views.size": 32} | (
+        {"epochs": 1, "model.bn_group": 4, "model.backbone.depth": 18}
+        if "supervised" in pretrain_id
+        else {"calibration_batches": 2}
+    )
+    file = train.run(pretrain_id, data=images, work_dir=tmp_path, cfg_options=options)
+    state, _ = backbone.load(file)
+    assert len(state) == 120, "the trunk of a ResNet-18 and nothing else"
+    assert state["bn1.running_var"].isfinite().all() and not torch.equal(state["bn1.running_mean"], torch.zeros(64))
+
+
+def test_random_statistics_are_those_of_the_images(images, tmp_path):
+    """Calibrated, the network in eval mode has activations as in training mode: C4 near unit scale, not 15."""
+    file = train.run(
+        "mini-random",
+        data=images,
+        work_dir=tmp_path,
+        cfg_options={"batch": 8, "calibration_batches": 4, "views.size": 32},
+    )
+    trunk = resnet(18, (1, 1, 2, 2))
+    trunk.load_state_dict(backbone.load(file)[0])
+    views = train.load_recipe("mini-random").views.to_dict() | {"size": 32}
+    dataset = LabelledView(str(images), "", views, seed=1)
+    batch = torch.stack([dataset[draw, draw % 20]["image"] for draw in range(64)])
+    with torch.no_grad():
+        trained, frozen = (trunk_maps(trunk.train(mode), methods.normalise(batch))["c4"] for mode in (True, False))
+    assert frozen.std() / trained.std() == pytest.approx(1, abs=0.3)
+
+
+def test_learning_rate_by_epoch():
+    """MoCo: lr / 2 (1 + cos(pi epoch / epochs)), constant within an epoch; the supervised recipe in steps."""
+    for milestones, factor in (
+        ((), lambda e: 0.5 * (1 + math.cos(math.pi * e / 10))),
+        ((3, 6), lambda e: 0.1 ** ((e >= 3) + (e >= 6))),
+    ):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.03)
+        schedule = train.EpochLR(optimizer, epoch_iters=4, epochs=10, milestones=milestones, by_epoch=False)
+        for iteration in range(40):
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(0.03 * factor(iteration // 4))
+            optimizer.step()
+            schedule.step()
+
+
+def test_draws_of_two_processes_are_those_of_one(monkeypatch):
+    def draws(rank, world, batch):
+        monkeypatch.setattr(training, "get_dist_info", lambda: (rank, world))
+        stream = iter(training.DrawSampler(range(37), seed=3, batch_size=batch, drop_last=True))
+        return [next(stream) for _ in range(60 // world)]
+
+    one, two = draws(0, 1, 10), [draws(r, 2, 5) for r in (0, 1)]
+    assert [d for d, _ in one] == list(range(60))
+    assert sorted(i for _, i in one[:30]) == sorted({i for _, i in one[:30]}), "no image twice in an epoch"
+    for batch in range(6):
+        halves = two[0][5 * batch : 5 * batch + 5] + two[1][5 * batch : 5 * batch + 5]
+        assert halves == one[10 * batch : 10 * batch + 10]
+
+
+def test_skipped_draws_are_the_ones_that_follow():
+    sampler = training.DrawSampler(range(10), seed=0, batch_size=2)
+    whole = [item for item, _ in zip(sampler, range(30), strict=False)]
+    sampler.skip(13)
+    assert [item for item, _ in zip(sampler, range(17), strict=False)] == whole[13:]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"batch": 24, "model.queue": 48}, "larger than the data set of 20 images"),
+        ({"model.queue": 20}, "queue of 20 is not a multiple of the batch of 8"),
+        ({"model.bn_group": 3}, "batch of 8 is not a multiple of the batch-norm group of 3"),
+        ({"views.flip": "independent"}, 'a recipe with levels needs views.flip="shared"'),
+        ({"views.size": 48}, "model.view_size 32 and views.size 48"),
+        ({"precision": "int8"}, "precision is one of float32, bfloat16"),
+        ({"model.levels.c4.anchor": "centre"}, "anchor is one of query, overlap"),
+        ({"optimizer.lrr": 1}, "no setting optimizer.lrr here, lrr is not known; it has lr, momentum, type"),
+        ({"optimiser.lr": 1}, "no setting optimiser.lr"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(images, tmp_path, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        pretrain(images, tmp_path, options=options)
+    assert not list(tmp_path.iterdir()), "nothing half-written"
+
+
+def test_unknown_ids_and_folders_are_refused(images, tmp_path):
+    with pytest.raises(UserError, match="no id matches 'in100-moco'.*did you mean in100-moco-v2"):
+        train.run("in100-moco", work_dir=tmp_path)
+    with pytest.raises(UserError, match="there is no image folder"):
+        pretrain(tmp_path / "nowhere", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no images: expected"):
+        pretrain(tmp_path / "empty", tmp_path)
+
+
+def test_an_unreadable_image_is_named(images, tmp_path):
+    folder = tmp_path / "images" / "class"
+    folder.mkdir(parents=True)
+    for i in range(8):
+        (folder / f"{i}.jpg").write_text("no image")
+    with pytest.raises(UserError, match=r"class/\d.jpg is no readable image"):
+        pretrain(tmp_path / "images", tmp_path)
+
+
+def test_the_imagenet_100_list_applies_to_wnids(tmp_path):
+    wnids = imagenet100()
+    assert len(set(wnids)) == 100
+    for name in [*wnids, "n00000000"]:
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "a.jpg")
+    paths, labels, classes = list_images(str(tmp_path), "imagenet100")
+    assert classes == sorted(wnids) and len(paths) == 100 and labels[-1] == 99
+    assert len(list_images(str(tmp_path), "imagenet1k")[2]) == 101
+    list_images.cache_clear()
+    (tmp_path / wnids[5] / "a.jpg").unlink()
+    (tmp_path / wnids[5]).rmdir()
+    with pytest.raises(UserError, match=f"lacks 1 of the 100 classes of IN-100, first of them {wnids[5]}"):
+        list_images(str(tmp_path), "imagenet100")

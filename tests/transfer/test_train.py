@@ -1,0 +1,230 @@
+"""A whole transfer at the smallest size: what it leaves, what it proves, what it refuses, how it continues."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from resim_bench import backbone, record, training
+from resim_bench.errors import UserError
+from tests.transfer.conftest import CLASSES, TINY, make_backbone
+from transfer import datasets, protocols, train
+
+
+@HOOKS.register_module()
+class InterruptHook(Hook):
+    """Ctrl-C after some iterations."""
+
+    at = None
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def start(devkit, backbone_path, tmp_path):
+    def run(transfer_id="mini-voc-frozen", work_dir="work", options=None, **keywords):
+        keywords = {"data": devkit, "backbone": backbone_path} | keywords
+        path = keywords.pop("backbone")
+        options = TINY | (options or {})
+        return train.run(transfer_id, path, work_dir=tmp_path / work_dir, cfg_options=options, **keywords)
+
+    return run
+
+
+def trained(path):
+    """State dict of the run that left the record `path`."""
+    work_dir = path.parents[3]
+    run_dir = work_dir / "transfer" / path.relative_to(work_dir / "records").with_suffix("")
+    checkpoint = torch.load(run_dir / training.LAST, weights_only=False)
+    return checkpoint["state_dict"]
+
+
+def test_a_frozen_transfer_leaves_a_record_and_the_trunk_as_it_was(start, backbone_path, devkit, capsys):
+    path = start(seed=5)
+    entry = record.read(path)
+    assert path.parts[-4:] == ("records", "tiny-random", "mini-voc-frozen", "pretrain-3_transfer-5.json")
+    assert set(entry["metrics"]) == {"AP", "AP50", "AP75"}
+    assert entry["pretrain"]["id"] == "tiny-random" and entry["pretrain"]["protocol"] == {"method": "none"}
+    assert entry["pretrain"]["backbone_sha256"] == backbone.digest(backbone_path)
+    side = entry["transfer"]
+    assert side["overrides"] == TINY and side["data"]["classes"] == list(CLASSES)
+    assert side["deviations"]["max_iters"] == [protocols.load("mini-voc-frozen").max_iters, 4]
+    assert side["deviations"]["data.train_images"] == [400, 10]
+    assert side["deviations"]["data.classes"] == [6, 3]
+    assert set(side["deviations"]) == {
+        "data.train_images",
+        "data.test_images",
+        "data.classes",
+        "max_iters",
+        "total_batch",
+        "hooks.PreciseBNHook.num_iters",
+        "schedule.LinearLR.end",
+        "schedule.MultiStepLR.milestones",
+        "model.train_cfg.rpn.sampler.num",
+        "model.train_cfg.rcnn.sampler.num",
+        "model.test_cfg.rpn.max_per_img",
+    }
+    assert side["protocol"]["model.backbone.frozen_stages"] == 3
+    assert str(devkit) not in path.read_text()
+
+    state, _ = backbone.load(backbone_path)
+    final = trained(path)
+    assert len([k for k in state if not k.startswith("layer4.")]) == 90
+    for key, value in state.items():
+        if key.startswith("layer4."):
+            if not key.endswith("num_batches_tracked"):
+                assert not torch.equal(final["roi_head.shared_head." + key], value), key
+        else:
+            assert torch.equal(final["backbone." + key], value), key
+
+    capsys.readouterr()
+    before = path.stat().st_mtime_ns
+    assert start(seed=5) == path and path.stat().st_mtime_ns == before
+    assert capsys.readouterr().out.count("\n") == 1
+    with pytest.raises(UserError, match="holds a run of another configuration"):
+        start(seed=5, options={"optim_wrapper.optimizer.lr": 0.001})
+
+
+def test_a_full_transfer_trains_every_layer(start, backbone_path):
+    path = start("mini-voc-full")
+    state, _ = backbone.load(backbone_path)
+    final = trained(path)
+    for key, value in state.items():
+        place = "roi_head.shared_head." if key.startswith("layer4.") else "backbone."
+        assert not torch.equal(final[place + key], value), key
+
+
+def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(start, tmp_path, monkeypatch):
+    whole = start("mini-voc-full", "whole")
+    resolve = protocols.resolve
+    interrupt = dict(type="InterruptHook", priority="LOWEST")
+
+    def resolve_and_interrupt(*args, **keywords):
+        cfg = resolve(*args, **keywords)
+        cfg.custom_hooks = [*cfg.custom_hooks, interrupt]
+        return cfg
+
+    monkeypatch.setattr(protocols, "resolve", resolve_and_interrupt)
+    # The first iteration of each start is saved, as if a minute had passed.
+    monkeypatch.setattr(training.SafeCheckpointHook, "before_train", lambda hook, _: setattr(hook, "written", -1e9))
+    for InterruptHook.at, saved in ((1, 1), (3, 2)):
+        with pytest.raises(KeyboardInterrupt):
+            start("mini-voc-full", "parts", resume=True)
+        (checkpoint,) = (tmp_path / "parts").rglob(training.LAST)
+        assert torch.load(checkpoint, weights_only=False)["meta"]["iter"] == saved
+    InterruptHook.at = None
+    with pytest.raises(UserError, match="unfinished run: add --resume"):
+        start("mini-voc-full", "parts")
+    parts = start("mini-voc-full", "parts", resume=True)
+    assert record.read(parts)["metrics"] == record.read(whole)["metrics"]
+    one, other = trained(whole), trained(parts)
+    assert one.keys() == other.keys()
+    assert [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
+def test_plain_mmdetection_trains_and_validates_the_config(devkit, backbone_path, tmp_path):
+    program = f"""
+from mmengine.config import Config
+from mmengine.runner import Runner
+cfg = Config.fromfile({str(protocols.CONFIGS / "mini-voc-frozen.py")!r})
+cfg.merge_from_dict({{
+    "work_dir": {str(tmp_path / "plain")!r},
+    "custom_hooks.0.path": {str(backbone_path)!r},
+    "custom_hooks.1.num_iters": 1,
+    "model.roi_head.bbox_head.num_classes": 3,
+    "train_dataloader.dataset.data_root": {str(devkit)!r},
+    "val_dataloader.dataset.data_root": {str(devkit)!r},
+    "test_dataloader.dataset.data_root": {str(devkit)!r},
+    "train_cfg.max_iters": 2,
+    "train_dataloader.batch_size": 2,
+    "model.test_cfg.rpn.max_per_img": 10,
+}})
+Runner.from_cfg(cfg).train()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "voc/AP50" in done.stdout + done.stderr
+    assert "90 frozen tensors of the trunk are what was loaded" in done.stdout + done.stderr
+
+
+def _wrong_id(start, devkit, tmp_path):
+    start("voc-frosen")
+
+
+def _wrong_option(start, devkit, tmp_path):
+    start(options={"batch": 3})
+
+
+def _no_data(start, devkit, tmp_path):
+    start(data=tmp_path / "nothing")
+
+
+def _unlisted_class(start, devkit, tmp_path):
+    start(options={"classes": ["red", "blue"]})
+
+
+def _no_backbone_file(start, devkit, tmp_path):
+    start(backbone=tmp_path / "none.safetensors")
+
+
+def _not_a_backbone_file(start, devkit, tmp_path):
+    (tmp_path / "text").write_text("not a checkpoint")
+    start(backbone=tmp_path / "text")
+
+
+def _wrong_architecture(start, devkit, tmp_path):
+    start(backbone=make_backbone(tmp_path / "other.safetensors", strides=(1, 2, 2, 2)))
+
+
+def _several_processes(start, devkit, tmp_path):
+    start(launcher="pytorch")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (_wrong_id, "there is no transfer 'voc-frosen'"),
+        (_wrong_option, "has no option 'batch'"),
+        (_no_data, "nothing does not exist"),
+        (_unlisted_class, "object of class 'green', which is not among the classes red, blue"),
+        (_no_backbone_file, "none.safetensors"),
+        (_not_a_backbone_file, "text"),
+        (_wrong_architecture, r"needs a ResNet of depth 18 and strides \[1, 1, 2, 2\]"),
+        (_several_processes, "needs GPUs"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_leaves_nothing(start, devkit, tmp_path, monkeypatch, wrong, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=message) as caught:
+        wrong(start, devkit, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "work").exists()
+
+
+def test_an_unreadable_image_stops_the_run_with_one_sentence_even_in_a_worker(start, devkit):
+    for image in (devkit / "VOC2007" / "JPEGImages").glob("trainval*"):
+        image.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"^cannot read the image .*trainval_00\d.jpg") as caught:
+        start(options={"train_dataloader.num_workers": 1})
+    assert "\n" not in str(caught.value)
+
+
+def test_workers_do_not_change_the_numbers(start):
+    alone = start("mini-voc-frozen", "alone")
+    helped = start("mini-voc-frozen", "helped", {"train_dataloader.num_workers": 2})
+    one, other = trained(alone), trained(helped)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert record.read(alone)["transfer"]["protocol"] == record.read(helped)["transfer"]["protocol"]
+    assert json.loads(alone.read_text())["transfer"]["seed"] == 0
+
+
+def test_the_devkit_is_looked_for_where_the_config_says(start, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=datasets.HOW_TO_GET):
+        start(data=None)

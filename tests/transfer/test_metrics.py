@@ -75,12 +75,12 @@ def test_tensors_do_as_well_as_arrays():
     assert voc_average_precision(*tensors, 4) == voc_average_precision(detections, ground_truth, 4)
 
 
-def test_a_match_needs_more_than_the_threshold():
-    half = [10.0, 10.0, 30.0, 20.0]  # IoU exactly 1/2
-    more = [10.0, 10.0, 30.0, 20.1]
+@pytest.mark.parametrize(("name", "side"), [("AP50", 20.0), ("AP75", 25.0)])
+def test_a_match_needs_more_than_the_threshold(name, side):
+    exactly, more = [10.0, 10.0, 30.0, side], [10.0, 10.0, 30.0, side + 0.1]  # of BOX, 1/2 or 3/4 and a little more
     truth = [image((BOX, 0, False))]
-    assert voc_average_precision([image((half, 0.9, 0))], truth, 1)["AP50"] == 0
-    assert voc_average_precision([image((more, 0.9, 0))], truth, 1)["AP50"] == 100
+    assert voc_average_precision([image((exactly, 0.9, 0))], truth, 1)[name] == 0
+    assert voc_average_precision([image((more, 0.9, 0))], truth, 1)[name] == 100
 
 
 def test_a_difficult_object_is_neither_to_be_found_nor_held_against_who_finds_it():

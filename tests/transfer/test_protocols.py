@@ -337,6 +337,14 @@ def test_fewer_iterations_keep_the_shape_of_the_schedule():
     assert own.param_scheduler[1].milestones == [50] and own.param_scheduler[0].end == 101
 
 
+def test_the_command_line_reaches_its_places():
+    cfg = protocols.resolve(protocols.load("voc-full"), devkit="kit", classes=["a", "b"], seed=7, backbone="b.file")
+    assert cfg.train_dataloader.dataset.seed == 7 and cfg.custom_hooks[0].path == "b.file"
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        assert loader.dataset.data_root == "kit" and loader.dataset.classes == ["a", "b"]
+    assert cfg.model.roi_head.bbox_head.num_classes == 2
+
+
 def test_the_batch_is_shared_among_processes():
     loader = resolved(world_size=8).train_dataloader
     assert loader.batch_size == loader.sampler.batch_size == 2

@@ -44,9 +44,7 @@ def deviations(canonical: dict, run: dict) -> dict[str, list]:
     """`{setting: [canonical, run]}` for every setting in which the two protocols differ."""
     canonical, run = flatten(plain(canonical)), flatten(plain(run))
     return {
-        key: [canonical.get(key), run.get(key)]
-        for key in sorted(canonical | run)
-        if canonical.get(key) != run.get(key)
+        key: [canonical.get(key), run.get(key)] for key in sorted(canonical | run) if canonical.get(key) != run.get(key)
     }
 
 

@@ -1,0 +1,56 @@
+"""The backbone file: what goes in comes out, and nothing else is read."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from resim_bench import backbone
+from resim_bench.errors import UserError
+from tests.pretrain.helpers import tiny_moco
+
+
+def test_round_trip(tmp_path):
+    state = backbone.trunk_state(tiny_moco().trunk.state_dict())
+    file = tmp_path / "deep" / "b.safetensors"
+    backbone.save(file, state, {"id": "x", "epochs": 1.5})
+    loaded, provenance = backbone.load(file)
+    assert provenance == {"id": "x", "epochs": 1.5}
+    assert loaded.keys() == state.keys() and all(torch.equal(loaded[k], state[k]) for k in state)
+    assert [f.name for f in file.parent.iterdir()] == ["b.safetensors"]
+
+
+def test_the_classifier_is_no_part_of_the_trunk():
+    assert backbone.trunk_state({"fc.weight": 1, "layer4.fc": 2, "conv1.weight": 3}) == {
+        "layer4.fc": 2,
+        "conv1.weight": 3,
+    }
+
+
+def test_the_same_content_has_the_same_digest(tmp_path):
+    for name, value in (("a", 1.0), ("b", 1.0), ("c", 2.0)):
+        backbone.save(tmp_path / f"{name}.safetensors", {"w": torch.full((2,), value)}, {"id": "x"})
+    a, b, c = (backbone.digest(tmp_path / f"{name}.safetensors") for name in "abc")
+    assert a == b != c and len(a) == 64
+
+
+def test_what_is_no_backbone_is_refused(tmp_path):
+    def file(name, content=None):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        return path
+
+    save_file({"w": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    torch.save({"w": torch.zeros(1)}, tmp_path / "model.pth")
+    backbone.save(tmp_path / "whole.safetensors", {"w": torch.zeros(99)}, {})
+    truncated = (tmp_path / "whole.safetensors").read_bytes()[:-40]
+    for path, sentence in (
+        (file("nothing"), "there is no backbone file"),
+        (file("text", b"hello"), "is no backbone file of this suite, or is damaged"),
+        (file("empty", b""), "is no backbone file of this suite, or is damaged"),
+        (file("truncated", truncated), "is no backbone file of this suite, or is damaged"),
+        (file("model.pth"), "is no backbone file of this suite, or is damaged"),
+        (file("foreign.safetensors"), "without provenance"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            backbone.load(path)

@@ -1,0 +1,128 @@
+"""The command line: what it teaches, what it passes on, and one sentence for whatever is wrong."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from resim_bench import backbone, cli, experiments
+from resim_bench.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder: no data, no runs."""
+    monkeypatch.chdir(tmp_path)
+
+
+def refused(capsys, *argv):
+    """The sentence with which a command is refused."""
+    try:
+        code = cli.main([str(a) for a in argv])
+    except SystemExit as stop:  # argparse
+        code = stop.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1 and "Traceback" not in err, err
+    assert not list(Path().iterdir()), "nothing half-written"
+    return err
+
+
+def test_list_shows_every_id_with_a_line(capsys):
+    assert cli.main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in (*experiments.pretrain_ids(), *experiments.transfer_ids(), *experiments.reported_tables()):
+        assert re.search(rf"^  {name} +\S.{{20,}}$", out, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("command", ["", "pretrain", "transfer", "tables", "mini", "records", "list"])
+def test_help_teaches(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    assert "usage: resim-bench" in capsys.readouterr().out
+
+
+def test_tables_work_without_any_run(capsys):
+    assert cli.main(["tables"]) == 0
+    out = capsys.readouterr().out
+    assert "ReSim-C4" in out and "0 of 4 rows verified" in out
+    assert not list(Path().iterdir())
+
+
+def test_tables_answer_fast_and_without_torch():
+    script = "import sys; from resim_bench.cli import main; main(['tables']); assert 'torch' not in sys.modules"
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["pretrain", "in100-moco"], "no id matches 'in100-moco': did you mean in100-moco-v2"),
+        (["transfer", "voc-half"], "no id matches 'voc-half': did you mean"),
+        (["tables", "in100"], "in100"),
+        (["pretrain", "in100-moco-v2", "--fast"], "unrecognized arguments: --fast"),
+        (["pretrain", "in100-moco-v2", "--seed", "-1"], "seed"),
+        (["pretrain", "in100-moco-v2", "--trials", "0"], "0 is not a whole number of at least 1"),
+        (["pretrain"], "the following arguments are required: ID"),
+        (["train"], "invalid choice: 'train'"),
+        (["pretrain", "in100-*"], "there is no image folder data/imagenet"),
+        (["pretrain", "mini-moco-v2"], "there is no image folder data/mini/imagefolder"),
+        (["transfer", "voc-frozen"], "no backbone yet for in100-moco-v2, .* run `make pretrain-in100` first"),
+        (["transfer", "voc-full", "--backbone", "random"], "no backbone yet for random: run `make pretrain-random`"),
+        (["transfer", "voc-frozen-res5"], "no row of a table pairs a backbone with voc-frozen-res5"),
+        (["transfer", "voc-full", "--backbone", "./nothing.safetensors"], "there is no backbone file nothing"),
+        (["records", "drop"], "invalid choice: 'drop'"),
+    ],
+)
+def test_wrong_input_is_one_sentence(capsys, argv, sentence):
+    assert re.search(sentence, refused(capsys, *argv))
+
+
+def test_what_is_missing_is_said_after_what_can_run_has_run(monkeypatch, capsys):
+    file = cli.backbone_file(Path("work_dirs"), "in100-moco-v2", 0)
+    backbone.save(file, {"conv1.weight": torch.zeros(1)}, {"id": "in100-moco-v2"})
+    ran = []
+    monkeypatch.setattr("transfer.train.run", lambda *args, **kwargs: ran.append((args, kwargs["seed"])))
+    assert cli.main(["transfer", "voc-frozen", "--trials", "2"]) == 2
+    assert ran == [(("voc-frozen", file), 0), (("voc-frozen", file), 1)]
+    assert "no backbone yet for in100-resim-c4" in capsys.readouterr().err
+
+
+def test_options_reach_the_training(monkeypatch):
+    calls = []
+    monkeypatch.setattr("pretrain.train.run", lambda *args, **kwargs: calls.append((args[0], kwargs)))
+    argv = "pretrain in100-resim-c4* --data photos --seed 3 --trials 2 --resume --work-dir w"
+    assert cli.main([*argv.split(), "--cfg-options", "batch=8", "optimizer.lr=0.1", "model.queue=16"]) == 0
+    assert [name for name, _ in calls[::2]] == experiments.select("in100-resim-c4*", experiments.pretrain_ids())
+    assert [kwargs["seed"] for _, kwargs in calls] == [3, 4] * 4
+    assert calls[0][1] | {"seed": 0} == {
+        "seed": 0,
+        "data": Path("photos"),
+        "work_dir": Path("w"),
+        "resume": True,
+        "launcher": "none",
+        "cfg_options": {"batch": 8, "optimizer.lr": 0.1, "model.queue": 16},
+    }
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pretrain.train.run", interrupted)
+    assert cli.main(["pretrain", "random"]) == 130
+    assert "the same command with --resume continues" in capsys.readouterr().err
+
+
+def test_a_worker_s_traceback_is_cut_to_its_sentence():
+    wrapped = UserError(
+        "Caught UserError in DataLoader worker process 0.\nTraceback …\nresim_bench.errors.UserError: no.\n"
+    )
+    assert cli._sentence(wrapped) == "no."

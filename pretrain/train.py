@@ -72,6 +72,23 @@ def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:
     return training.merge_options(recipe, cfg_options or {})
 
 
+def options_of_each(pretrain_ids: list[str], cfg_options: dict) -> dict[str, dict]:
+    """The options that each recipe has: of several recipes, not every one has a queue.
+
+    Raises:
+        UserError: an option that none of them has.
+    """
+    recipes = {i: load_recipe(i) for i in pretrain_ids}
+    chosen = {
+        i: {key: value for key, value in cfg_options.items() if training.unknown_part(recipe, key) is None}
+        for i, recipe in recipes.items()
+    }
+    for key, value in cfg_options.items():
+        if not any(key in options for options in chosen.values()):
+            training.merge_options(recipes[pretrain_ids[0]], {key: value})  # says what is wrong
+    return chosen
+
+
 def check(recipe: Config, images: int, world_size: int) -> None:
     """Refuse settings that cannot work together.
 

@@ -45,7 +45,11 @@ def build_parser() -> Parser:
 
     place = argparse.ArgumentParser(add_help=False)
     place.add_argument(
-        "--work-dir", type=Path, default=Path("work_dirs"), metavar="DIR", help="where runs are kept (default: work_dirs)"
+        "--work-dir",
+        type=Path,
+        default=Path("work_dirs"),
+        metavar="DIR",
+        help="where runs are kept (default: work_dirs)",
     )
     training = argparse.ArgumentParser(add_help=False, parents=[place])
     training.add_argument("--data", type=Path, metavar="DIR", help="the data set's folder (default: the config's)")
@@ -76,7 +80,9 @@ def build_parser() -> Parser:
     transfer = command("transfer", transfer_id, "train and test a detector on backbones, and record it", [training])
     transfer.add_argument("id", metavar="ID", help="a transfer id")
     transfer.add_argument(
-        "--backbone", metavar="ID|FILE", help="a pre-training id or a backbone file (default: each that a table's row names)"
+        "--backbone",
+        metavar="ID|FILE",
+        help="a pre-training id or a backbone file (default: each that a table's row names)",
     )
     transfer.add_argument(
         "--pretrain-seed", type=_natural, default=0, metavar="N", help="which seed's backbone (default: 0)"
@@ -118,9 +124,10 @@ def pretrain_ids(args) -> None:
     """Pre-train every recipe that the pattern selects, with every seed."""
     from pretrain import train
 
-    for pretrain_id in experiments.select(args.id, experiments.pretrain_ids()):
+    selected = experiments.select(args.id, experiments.pretrain_ids())
+    for pretrain_id, cfg_options in train.options_of_each(selected, args.cfg_options).items():
         for seed in _seeds(args):
-            train.run(pretrain_id, seed=seed, **_options(args))
+            train.run(pretrain_id, seed=seed, **_options(args) | {"cfg_options": cfg_options})
 
 
 def transfer_id(args) -> None:

@@ -142,6 +142,20 @@ class SafeCheckpointHook(Hook):
             os.replace(Path(runner.work_dir) / temporary, Path(runner.work_dir) / LAST)
 
 
+# mmengine's warnings about what is meant (frozen weights have no optimiser) and about its own old names.
+NOISE = (
+    "is skipped since its requires_grad=False",
+    '"FileClient" will be deprecated in future',
+    '"HardDiskBackend" is the alias of "LocalBackend"',
+)
+
+
+def _is_for_the_console(entry: logging.LogRecord) -> bool:
+    """Progress lines, and warnings that someone can do something about."""
+    warning = entry.levelno >= logging.WARNING and not any(noise in entry.getMessage() for noise in NOISE)
+    return warning or entry.module == "logger_hook"
+
+
 class QuietRunner(Runner):
     """mmengine's Runner, whose log file holds everything and whose console shows progress and warnings only."""
 
@@ -150,7 +164,7 @@ class QuietRunner(Runner):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
-                handler.addFilter(lambda r: r.module == "logger_hook" or r.levelno >= logging.WARNING)
+                handler.addFilter(_is_for_the_console)
                 handler.setFormatter(logging.Formatter("  %(message)s"))
         return logger
 
@@ -185,6 +199,19 @@ def on_main_process(function):
     return outcome[0]
 
 
+def unknown_part(cfg: Config, setting: str) -> str | None:
+    """The first part of a dotted setting that `cfg` does not have; None when it has all of it."""
+    node = cfg
+    for part in setting.split("."):
+        if isinstance(node, list | tuple) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict | Config) and part in node:
+            node = node[part]
+        else:
+            return part
+    return None
+
+
 def merge_options(cfg: Config, options: dict) -> Config:
     """`cfg` with `{dotted setting: value}` from the command line.
 
@@ -192,15 +219,9 @@ def merge_options(cfg: Config, options: dict) -> Config:
         UserError: a setting that `cfg` does not have; a typing error would otherwise change nothing, silently.
     """
     for setting in options:
-        node = cfg
-        for part in setting.split("."):
-            if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-                node = node[int(part)]
-            elif isinstance(node, (dict, Config)) and part in node:
-                node = node[part]
-            else:
-                has = f"; it has {', '.join(sorted(node))}" if isinstance(node, (dict, Config)) else ""
-                raise UserError(f"there is no setting {setting} here, {part} is not known{has}")
+        part = unknown_part(cfg, setting)
+        if part:
+            raise UserError(f"there is no setting {setting}, {part} is not known: the top level has {', '.join(cfg)}")
     cfg.merge_from_dict(options)
     return cfg
 

@@ -96,6 +96,8 @@ def resolve(cfg: Config, *, devkit, classes, seed: int, backbone, world_size: in
     resolved.merge_from_dict({place: values[source] for place, source in _SET_BY.items()})
     resolved.model.roi_head.bbox_head.num_classes = len(classes)
     resolved.train_cfg.val_interval = cfg.max_iters
+    for loader in (resolved.train_dataloader, resolved.test_dataloader):
+        loader.persistent_workers = loader.num_workers > 0  # torch refuses to keep workers that do not exist
     resolved.merge_from_dict(dict(val_cfg=None, val_dataloader=None, val_evaluator=None))
     return resolved
 

@@ -1,21 +1,16 @@
 """From a backbone file to a record: fine-tune the protocol's detector, test the last iterate, write what came out."""
 
-import logging
-import os
 import time
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, init_dist, is_distributed, is_main_process
+from mmengine.dist import get_world_size, is_main_process
 
 from resim_bench import backbone as backbone_file
 from resim_bench import record, runs, training
 from resim_bench.errors import UserError
 from transfer import datasets, protocols
-
-# What tells a launcher's processes how many they are.
-_WORLD_SIZE = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS", "mpi": "OMPI_COMM_WORLD_SIZE"}
 
 
 def run(
@@ -65,7 +60,7 @@ def run(
     run_dir = Path(work_dir) / "transfer" / output.relative_to(Path(work_dir) / "records").with_suffix("")
     sha256 = backbone_file.digest(backbone)
     claim = {"transfer": transfer_id, "protocol": protocol, "seed": seed, "backbone": sha256, "data": facts}
-    if _open(run_dir, claim, output, resume):
+    if training.on_main_process(lambda: runs.open_run(run_dir, claim, output, resume)):
         _say(f"{names[0]} is through {transfer_id} already: {output}")
         return output
 
@@ -94,57 +89,25 @@ def run(
     return output
 
 
-# mmengine's warnings about what is meant (frozen weights have no optimiser) and about its own old names.
-_NOISE = (
-    "is skipped since its requires_grad=False",
-    '"FileClient" will be deprecated in future',
-    '"HardDiskBackend" is the alias of "LocalBackend"',
-)
 _PRETRAIN_KEYS = ("id", "seed", "epochs", "protocol", "overrides", "deviations", "data")
 
 
 def _train_and_test(cfg: Config, run_dir: Path, seed: int, launcher: str) -> dict[str, float]:
     """Train as far as the run is not trained yet, and test: `AP`, `AP50`, `AP75`."""
-    try:
-        runner = training.build_runner(cfg, run_dir, seed, launcher)
-        for handler in runner.logger.handlers:
-            if type(handler) is logging.StreamHandler:
-                handler.addFilter(lambda entry: not any(noise in entry.getMessage() for noise in _NOISE))
-        runner.train()
-        measured = runner.test()
-    except UserError as error:
-        # A loader's worker wraps the sentence into its traceback, whose last line it is.
-        sentence = str(error).strip().splitlines()[-1].removeprefix("resim_bench.errors.UserError: ")
-        raise UserError(sentence) from error
+    runner = training.build_runner(cfg, run_dir, seed, launcher)
+    runner.train()
+    measured = runner.test()
     return {name.removeprefix("voc/"): value for name, value in measured.items()}
 
 
 def _join(launcher: str) -> int:
     """Connect the processes of a launcher, before any of them writes; returns how many they are."""
-    if launcher == "none":
-        return 1
-    world_size = int(os.environ.get(_WORLD_SIZE[launcher], 1))
-    if not torch.cuda.is_available():
+    if launcher != "none" and not torch.cuda.is_available():
         raise UserError(
             "a transfer over several processes needs GPUs, because SyncBN has no CPU kernel: leave --launcher out"
         )
-    if not is_distributed():
-        init_dist(launcher, backend="nccl")
-    return world_size
-
-
-def _open(run_dir: Path, claim: dict, output: Path, resume: bool) -> bool:
-    """`runs.open_run` by the first process; all learn what it found."""
-    found = [None]
-    if is_main_process():
-        try:
-            found = [runs.open_run(run_dir, claim, output, resume)]
-        except UserError as error:
-            found = [str(error)]
-    broadcast_object_list(found)
-    if isinstance(found[0], str):
-        raise UserError(found[0])
-    return found[0]
+    training.join_processes(launcher)
+    return get_world_size()
 
 
 def _say(line: str) -> None:

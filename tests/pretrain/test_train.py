@@ -229,7 +229,7 @@ def test_skipped_draws_are_the_ones_that_follow():
         ({"views.size": 48}, "model.view_size 32 and views.size 48"),
         ({"precision": "int8"}, "precision is one of float32, bfloat16"),
         ({"model.levels.c4.anchor": "centre"}, "anchor is one of query, overlap"),
-        ({"optimizer.lrr": 1}, "no setting optimizer.lrr here, lrr is not known; it has lr, momentum, type"),
+        ({"optimizer.lrr": 1}, "no setting optimizer.lrr, lrr is not known: the top level has .*batch, .*optimizer"),
         ({"optimiser.lr": 1}, "no setting optimiser.lr"),
     ],
 )
@@ -237,6 +237,13 @@ def test_settings_that_do_not_fit_are_refused(images, tmp_path, options, sentenc
     with pytest.raises(UserError, match=sentence):
         pretrain(images, tmp_path, options=options)
     assert not list(tmp_path.iterdir()), "nothing half-written"
+
+
+def test_several_recipes_take_the_options_that_they_have():
+    chosen = train.options_of_each(["in100-moco-v2", "in100-supervised"], {"batch": 16, "model.queue": 1024})
+    assert chosen == {"in100-moco-v2": {"batch": 16, "model.queue": 1024}, "in100-supervised": {"batch": 16}}
+    with pytest.raises(UserError, match="no setting model.que, que is not known"):
+        train.options_of_each(["in100-moco-v2", "in100-supervised"], {"model.que": 1024})
 
 
 def test_unknown_ids_and_folders_are_refused(images, tmp_path):

@@ -20,6 +20,8 @@ TINY = {
     "model.train_cfg.rpn.sampler.num": 16,
     "model.train_cfg.rcnn.sampler.num": 8,
     "model.test_cfg.rpn.max_per_img": 10,
+    "train_dataloader.dataset.pipeline.2.scales": [(128, 48), (128, 64)],
+    "test_dataloader.dataset.pipeline.1.scale": (128, 64),
 }
 """Options on top of mini-voc-*."""
 

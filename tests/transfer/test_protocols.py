@@ -345,6 +345,11 @@ def test_the_command_line_reaches_its_places():
     assert cfg.model.roi_head.bbox_head.num_classes == 2
 
 
+def test_a_loader_without_workers_keeps_none():
+    cfg = resolved(options={"train_dataloader.num_workers": 0})
+    assert not cfg.train_dataloader.persistent_workers and cfg.test_dataloader.persistent_workers
+
+
 def test_the_batch_is_shared_among_processes():
     loader = resolved(world_size=8).train_dataloader
     assert loader.batch_size == loader.sampler.batch_size == 2

@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from resim_bench import backbone, record, training
+from resim_bench import backbone, record, runs, training
 from resim_bench.errors import UserError
 from tests.transfer.conftest import CLASSES, TINY, make_backbone
 from transfer import datasets, protocols, train
@@ -53,7 +53,7 @@ def test_a_frozen_transfer_leaves_a_record_and_the_trunk_as_it_was(start, backbo
     assert entry["pretrain"]["id"] == "tiny-random" and entry["pretrain"]["protocol"] == {"method": "none"}
     assert entry["pretrain"]["backbone_sha256"] == backbone.digest(backbone_path)
     side = entry["transfer"]
-    assert side["overrides"] == TINY and side["data"]["classes"] == list(CLASSES)
+    assert side["overrides"] == runs.plain(TINY) and side["data"]["classes"] == list(CLASSES)
     assert side["deviations"]["max_iters"] == [protocols.load("mini-voc-frozen").max_iters, 4]
     assert side["deviations"]["data.train_images"] == [400, 10]
     assert side["deviations"]["data.classes"] == [6, 3]
@@ -69,6 +69,8 @@ def test_a_frozen_transfer_leaves_a_record_and_the_trunk_as_it_was(start, backbo
         "model.train_cfg.rpn.sampler.num",
         "model.train_cfg.rcnn.sampler.num",
         "model.test_cfg.rpn.max_per_img",
+        "train.RandomChoiceResize.scales",
+        "test.Resize.scale",
     }
     assert side["protocol"]["model.backbone.frozen_stages"] == 3
     assert str(devkit) not in path.read_text()

@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from resim_bench import backbone, record, runs, training
+from resim_bench import backbone, cli, record, runs, training
 from resim_bench.errors import UserError
 from tests.transfer.conftest import CLASSES, TINY, make_backbone
 from transfer import datasets, protocols, train
@@ -209,12 +209,24 @@ def test_wrong_input_is_one_sentence_and_leaves_nothing(start, devkit, tmp_path,
     assert not (tmp_path / "work").exists()
 
 
-def test_an_unreadable_image_stops_the_run_with_one_sentence_even_in_a_worker(start, devkit):
+def test_an_unreadable_image_stops_the_run_with_one_sentence_even_in_a_worker(devkit, backbone_path, tmp_path, capsys):
     for image in (devkit / "VOC2007" / "JPEGImages").glob("trainval*"):
         image.write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"^cannot read the image .*trainval_00\d.jpg") as caught:
-        start(options={"train_dataloader.num_workers": 1})
-    assert "\n" not in str(caught.value)
+    command = [
+        "transfer",
+        "mini-voc-frozen",
+        "--backbone",
+        backbone_path,
+        "--data",
+        devkit,
+        "--work-dir",
+        tmp_path / "w",
+    ]
+    options = ["--cfg-options", "max_iters=2", "train_dataloader.num_workers=1"]
+    assert cli.main([str(word) for word in (*command, *options)]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if "resim-bench" in line]
+    assert len(said) == 1 and said[0].startswith("resim-bench: cannot read the image ") and ".jpg" in said[0]
+    assert not (tmp_path / "w" / "records").exists()
 
 
 def test_workers_do_not_change_the_numbers(start):

@@ -1,5 +1,6 @@
 """The networks: torchvision's ResNet as trunk, MoCo-v2's instance head, and a region head a level."""
 
+import torch
 import torchvision
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ def resnet(depth: int = 50, strides=(1, 2, 2, 2)) -> nn.Module:
         for module in getattr(trunk, f"layer{stage}")[0].modules():
             if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
                 module.stride = (stride, stride)
-    return trunk
+    return trunk.to(memory_format=torch.channels_last)  # the same numbers, computed faster
 
 
 def trunk_maps(trunk: nn.Module, images: Tensor) -> dict[str, Tensor]:

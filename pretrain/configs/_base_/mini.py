@@ -15,7 +15,7 @@ model = dict(
 )
 views = dict(size=80, blur_sigma=(0.1, 0.7))
 batch = 32
-epochs = 4
+epochs = 3
 optimizer = dict(lr=0.03)
 workers = 0
 log_interval = 32

@@ -34,7 +34,7 @@ def flatten(value, prefix: str = "") -> dict:
     """Nested dicts as one dict with dotted keys; every other value is a leaf."""
     if not isinstance(value, dict) or not value:
         return {prefix: value}
-    leaves = {}
+    leaves: dict = {}
     for key, inner in value.items():
         leaves |= flatten(inner, f"{prefix}.{key}" if prefix else str(key))
     return leaves

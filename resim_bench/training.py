@@ -187,7 +187,7 @@ def join_processes(launcher: str) -> None:
 
 def on_main_process(function):
     """The result of `function()`, called by the first process alone; all processes raise what it raises."""
-    outcome: list = [None, None]
+    outcome = [None, None]
     if get_dist_info()[0] == 0:
         try:
             outcome[0] = function()

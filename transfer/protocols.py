@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from resim_bench import training
 from resim_bench.errors import UserError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -45,13 +46,8 @@ def load(transfer_id: str, options: dict | None = None) -> Config:
     for key in options or {}:
         if key in _SET_BY:
             raise UserError(f"{key} is set by {_SET_BY[key]}: give that instead")
-        if key.split(".")[0] not in cfg:
-            raise UserError(f"{transfer_id} has no option '{key}': its top-level names are {', '.join(sorted(cfg))}")
     iterations = cfg.max_iters
-    try:
-        cfg.merge_from_dict(options or {})
-    except (KeyError, IndexError, TypeError, AssertionError) as error:
-        raise UserError(f"the options {options} do not fit {transfer_id} ({error}): compare its config") from None
+    training.merge_options(cfg, options or {})
     for name in ("total_batch", "max_iters"):
         if not isinstance(cfg[name], int) or cfg[name] < 1:
             raise UserError(f"{name} is {cfg[name]!r}: give a positive integer")

@@ -359,9 +359,9 @@ def test_the_batch_is_shared_among_processes():
     ("transfer_id", "options", "message"),
     [
         ("voc-ful", {}, "no transfer 'voc-ful': known are mini-voc-frozen, mini-voc-full, voc-frozen"),
-        ("voc-full", {"max_iterations": 3}, "no option 'max_iterations'"),
+        ("voc-full", {"max_iterations": 3}, "no setting max_iterations"),
         ("voc-full", {"train_dataloader.batch_size": 3}, "is set by total_batch"),
-        ("voc-full", {"custom_hooks.9.path": 3}, "do not fit voc-full"),
+        ("voc-full", {"custom_hooks.9.path": 3}, "no setting custom_hooks.9.path, 9 is not known"),
         ("voc-full", {"total_batch": 0}, "total_batch is 0"),
         ("voc-full", {"max_iters": "many"}, "max_iters is 'many'"),
     ],

@@ -192,7 +192,7 @@ def _several_processes(start, devkit, tmp_path):
     ("wrong", "message"),
     [
         (_wrong_id, "there is no transfer 'voc-frosen'"),
-        (_wrong_option, "has no option 'batch'"),
+        (_wrong_option, "no setting batch"),
         (_no_data, "nothing does not exist"),
         (_unlisted_class, "object of class 'green', which is not among the classes red, blue"),
         (_no_backbone_file, "none.safetensors"),

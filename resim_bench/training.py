@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, get_dist_info, init_dist, is_distributed
 from mmengine.hooks import Hook
-from mmengine.registry import DATA_SAMPLERS, HOOKS
+from mmengine.registry import DATA_SAMPLERS, FUNCTIONS, HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import Sampler
 
@@ -142,8 +143,9 @@ class SafeCheckpointHook(Hook):
             os.replace(Path(runner.work_dir) / temporary, Path(runner.work_dir) / LAST)
 
 
-# mmengine's warnings about what is meant (frozen weights have no optimiser) and about its own old names.
+# What mmengine says of its own names, and of what is meant (frozen weights have no optimiser).
 NOISE = (
+    "Exp name: ",
     "is skipped since its requires_grad=False",
     '"FileClient" will be deprecated in future',
     '"HardDiskBackend" is the alias of "LocalBackend"',
@@ -152,8 +154,8 @@ NOISE = (
 
 def _is_for_the_console(entry: logging.LogRecord) -> bool:
     """Progress lines, and warnings that someone can do something about."""
-    warning = entry.levelno >= logging.WARNING and not any(noise in entry.getMessage() for noise in NOISE)
-    return warning or entry.module == "logger_hook"
+    noise = any(part in entry.getMessage() for part in NOISE)
+    return not noise and (entry.levelno >= logging.WARNING or entry.module == "logger_hook")
 
 
 class QuietRunner(Runner):
@@ -167,6 +169,12 @@ class QuietRunner(Runner):
                 handler.addFilter(_is_for_the_console)
                 handler.setFormatter(logging.Formatter("  %(message)s"))
         return logger
+
+
+@FUNCTIONS.register_module()
+def leave_ctrl_c_to_the_main_process(worker_id: int) -> None:
+    """What a loader's worker starts with: the main process ends it, so it need not say how it was interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def join_processes(launcher: str) -> None:
@@ -245,6 +253,9 @@ def build_runner(cfg: Config, run_dir: Path, seed: int, launcher: str = "none") 
         dict(type="ReseedHook"),
         dict(type="SafeCheckpointHook"),
     ]
+    for loader in (cfg.train_dataloader, cfg.get("test_dataloader")):
+        if loader and loader.get("num_workers"):
+            loader.worker_init_fn = dict(type="leave_ctrl_c_to_the_main_process")
     cfg.log_processor = dict(by_epoch=False, window_size=cfg.get("log_interval", 50))
     last = run_dir / LAST
     if last.is_file():

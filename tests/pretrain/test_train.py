@@ -83,8 +83,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(images, finished, tmp_path
     assert same(file, finished)
 
 
-def test_workers_do_not_change_the_numbers(images, finished, tmp_path):
+def test_workers_do_not_change_the_numbers(images, finished, tmp_path, capsys):
     assert same(pretrain(images, tmp_path, options={"workers": 2}), finished)
+    first, *progress, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("mini-resim-c4, seed 0: 2 epochs") and "wrote" in last
+    assert all(line.startswith("  Iter(train)") for line in progress), "progress and nothing else"
+    assert all(part in progress[0] for part in ("eta: ", "data_time: ", "time: ", "top1_c4: ", "loss_instance: "))
 
 
 def test_the_seed_does(images, finished, tmp_path):

@@ -118,7 +118,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
 
     monkeypatch.setattr("pretrain.train.run", interrupted)
     assert cli.main(["pretrain", "random"]) == 130
-    assert "the same command with --resume continues" in capsys.readouterr().err
+    assert "interrupted; start it again, with --resume, to continue" in capsys.readouterr().err
 
 
 def test_a_worker_s_traceback_is_cut_to_its_sentence():

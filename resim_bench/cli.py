@@ -169,7 +169,7 @@ def mini(args) -> None:
     from pretrain import train as pretraining
     from resim_bench.data import scenes
 
-    scenes.write(Path("data/mini"), pretrain_images=2048)
+    scenes.write(Path("data/mini"), pretrain_images=pretraining.load_recipe("mini-moco-v2").dataset.images)
     table = experiments.reported_tables()["mini"]["rows"]
     options = {"seed": args.seed, "work_dir": args.work_dir, "resume": True}
     files = {i: pretraining.run(i, **options) for i in dict.fromkeys(row["pretrain"] for row in table)}

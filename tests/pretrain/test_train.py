@@ -146,7 +146,7 @@ def test_provenance_says_what_was_run(images, finished):
     assert provenance["arch"] == {"depth": 18, "strides": [1, 1, 2, 2]}
     assert provenance["overrides"] == TINY | LEVEL
     assert provenance["deviations"]["batch"] == [32, 8]
-    assert provenance["deviations"]["dataset.images"] == [2048, 20]
+    assert provenance["deviations"]["dataset.images"] == [1600, 20]
     assert "workers" not in provenance["protocol"] and "log_interval" not in provenance["protocol"]
 
 

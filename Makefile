@@ -31,7 +31,7 @@ test-slow: $(RUN)
 check: $(RUN)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 # mmdet's imaug pulls opencv-python, which links libGL; the headless build replaces it, so it comes last.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_dist_info
+from mmengine.dist import get_world_size, is_main_process
 from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
@@ -96,6 +96,9 @@ def check(recipe: Config, images: int, world_size: int) -> None:
         UserError: naming the two settings.
     """
     batch, group = recipe.batch, recipe.model.get("bn_group")
+    for name, value in (("batch", batch), ("model.bn_group", group or 1), ("log_interval", recipe.log_interval)):
+        if value < 1:
+            raise UserError(f"{name} is {value}: give a positive number")
     if batch % world_size:
         raise UserError(f"the batch of {batch} is not divisible by {world_size} processes")
     if images < batch:
@@ -117,6 +120,11 @@ def check(recipe: Config, images: int, world_size: int) -> None:
         for setting, value, known in _choices(recipe):
             if value not in known:
                 raise UserError(f"{setting} is one of {', '.join(known)}, not {value}")
+        for source, level in recipe.model.levels.items():
+            if not 0 < level.window < recipe.model.view_size:
+                raise UserError(
+                    f"model.levels.{source}.window of {level.window} px does not fit a view of {recipe.views.size} px"
+                )
         if recipe.model.levels and recipe.views.flip != "shared":
             raise UserError('a recipe with levels needs views.flip="shared": regions correspond only under one flip')
 
@@ -192,7 +200,7 @@ def run(
     """
     recipe, shipped = load_recipe(pretrain_id, cfg_options), load_recipe(pretrain_id)
     training.join_processes(launcher)
-    rank, world_size = get_dist_info()
+    world_size = get_world_size()
     root = Path(data or recipe.dataset.root)
     paths, _, classes = pretrain_data.list_images(str(root), recipe.dataset.name)
     if recipe.model.type == "Supervised":
@@ -204,10 +212,10 @@ def run(
     output = run_dir / "backbone.safetensors"
     claim = {"protocol": run_protocol, "seed": seed, "data": facts}
     if training.on_main_process(lambda: runs.open_run(run_dir, claim, output, resume)):
-        print(f"{pretrain_id}, seed {seed}: done before, {output}")
+        _say(f"{pretrain_id}, seed {seed}: done before, {output}")
         return output
 
-    print(_headline(pretrain_id, seed, recipe, facts, world_size))
+    _say(_headline(pretrain_id, seed, recipe, facts, world_size))
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
     if recipe.model.type == "Random":
         trunk, iterations = _calibrated(recipe, dataset, seed), 0
@@ -217,22 +225,27 @@ def run(
         runner = training.build_runner(cfg, run_dir, seed, launcher)
         model = runner.train()
         trunk, iterations = getattr(model, "module", model).trunk, runner.iter
-    provenance = {
-        "id": pretrain_id,
-        "seed": seed,
-        "arch": recipe.model.backbone.to_dict(),
-        "epochs": round(iterations / max(len(paths) // recipe.batch, 1), 2),
-        "protocol": run_protocol,
-        "config_digest": runs.digest(claim),
-        "overrides": runs.plain(cfg_options or {}),
-        "deviations": runs.deviations(protocol(shipped, shipped.dataset), run_protocol),
-        "data": facts,
-        **runs.environment(),
-    }
-    if rank == 0:
+    if is_main_process():
+        provenance = {
+            "id": pretrain_id,
+            "seed": seed,
+            "arch": recipe.model.backbone.to_dict(),
+            "epochs": round(iterations / (len(paths) // recipe.batch), 2),
+            "protocol": run_protocol,
+            "config_digest": runs.digest(claim),
+            "overrides": runs.plain(cfg_options or {}),
+            "deviations": runs.deviations(protocol(shipped, shipped.dataset), run_protocol),
+            "data": facts,
+            **runs.environment(),
+        }
         backbone.save(output, backbone.trunk_state(trunk.state_dict()), provenance)
-        print(f"{pretrain_id}, seed {seed}: wrote {output}")
+    _say(f"{pretrain_id}, seed {seed}: wrote {output}")
     return output
+
+
+def _say(line: str) -> None:
+    if is_main_process():
+        print(line, flush=True)
 
 
 def _headline(pretrain_id, seed, recipe, facts, world_size) -> str:

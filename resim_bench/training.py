@@ -224,14 +224,24 @@ def merge_options(cfg: Config, options: dict) -> Config:
     """`cfg` with `{dotted setting: value}` from the command line.
 
     Raises:
-        UserError: a setting that `cfg` does not have; a typing error would otherwise change nothing, silently.
+        UserError: a setting that `cfg` does not have (a typing error would otherwise change nothing, silently), or a
+            word where it has a number.
     """
-    for setting in options:
+    for setting, value in options.items():
         part = unknown_part(cfg, setting)
         if part:
             raise UserError(f"there is no setting {setting}, {part} is not known: the top level has {', '.join(cfg)}")
+        if isinstance(_value(cfg, setting), int | float) and not isinstance(value, int | float):
+            raise UserError(f"{setting} is {value!r}: give a number")
     cfg.merge_from_dict(options)
     return cfg
+
+
+def _value(cfg: Config, setting: str):
+    node = cfg
+    for part in setting.split("."):
+        node = node[int(part)] if isinstance(node, list | tuple) else node[part]
+    return node
 
 
 def build_runner(cfg: Config, run_dir: Path, seed: int, launcher: str = "none") -> Runner:

@@ -16,6 +16,7 @@ from pretrain.encoders import resnet, trunk_maps
 from resim_bench import backbone, experiments, training
 from resim_bench.data import imagenet100
 from resim_bench.errors import UserError
+from tests.pretrain.helpers import LEVEL, tiny_batch, tiny_moco
 
 TINY = {
     "batch": 8,
@@ -26,7 +27,7 @@ TINY = {
     "model.bn_group": 4,
     "log_interval": 1,
 }
-LEVEL = {"model.levels.c4.window": 16, "model.levels.c4.stride": 8}
+LEVEL_OPTIONS = {"model.levels.c4.window": 16, "model.levels.c4.stride": 8}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def images(tmp_path_factory):
 
 
 def pretrain(images, work_dir, pretrain_id="mini-resim-c4", options=None, **arguments):
-    settings = TINY | (LEVEL if "resim" in pretrain_id else {}) | (options or {})
+    settings = TINY | (LEVEL_OPTIONS if "resim" in pretrain_id else {}) | (options or {})
     return train.run(pretrain_id, data=images, work_dir=work_dir, cfg_options=settings, **arguments)
 
 
@@ -91,6 +92,20 @@ def test_workers_do_not_change_the_numbers(images, finished, tmp_path, capsys):
     assert all(part in progress[0] for part in ("eta: ", "data_time: ", "time: ", "top1_c4: ", "loss_instance: "))
 
 
+def test_bfloat16_gives_the_loss_of_float32_to_its_own_precision():
+    losses = {}
+    for kind in ("OptimWrapper", "Bfloat16OptimWrapper"):
+        model = tiny_moco({"c4": LEVEL})
+        wrapper = train.OPTIM_WRAPPERS.build(dict(type=kind, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
+        torch.manual_seed(0)
+        with wrapper.optim_context(model):
+            results = model(**tiny_batch())
+        losses[kind] = torch.stack([results["loss_instance"], results["loss_c4"]])
+    exact, rounded = losses.values()
+    assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, rtol=2**-6, atol=0)  # two bits above bfloat16's eight
+
+
 def test_the_seed_does(images, finished, tmp_path):
     assert not same(pretrain(images, tmp_path, seed=1), finished)
 
@@ -108,7 +123,7 @@ def test_another_configuration_does_not_overwrite(images, finished):
 
 
 def test_torchrun_with_two_processes_equals_one(images, finished, tmp_path):
-    options = [f"{key}={value}" for key, value in (TINY | LEVEL).items()]
+    options = [f"{key}={value}" for key, value in (TINY | LEVEL_OPTIONS).items()]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "resim_bench.cli"]
         + ["pretrain", "mini-resim-c4", "--launcher", "pytorch", "--data", images, "--work-dir", tmp_path]
@@ -144,7 +159,7 @@ def test_provenance_says_what_was_run(images, finished):
     _, provenance = backbone.load(finished)
     assert provenance["id"] == "mini-resim-c4" and provenance["seed"] == 0 and provenance["epochs"] == 2
     assert provenance["arch"] == {"depth": 18, "strides": [1, 1, 2, 2]}
-    assert provenance["overrides"] == TINY | LEVEL
+    assert provenance["overrides"] == TINY | LEVEL_OPTIONS
     assert provenance["deviations"]["batch"] == [32, 8]
     assert provenance["deviations"]["dataset.images"] == [1600, 20]
     assert "workers" not in provenance["protocol"] and "log_interval" not in provenance["protocol"]
@@ -235,6 +250,9 @@ def test_skipped_draws_are_the_ones_that_follow():
         ({"model.levels.c4.anchor": "centre"}, "anchor is one of query, overlap"),
         ({"optimizer.lrr": 1}, "no setting optimizer.lrr, lrr is not known: the top level has .*batch, .*optimizer"),
         ({"optimiser.lr": 1}, "no setting optimiser.lr"),
+        ({"batch": "many"}, "batch is 'many': give a number"),
+        ({"batch": 0}, "batch is 0: give a positive number"),
+        ({"model.levels.c4.window": 32}, "window of 32 px does not fit a view of 32 px"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(images, tmp_path, options, sentence):

@@ -363,7 +363,7 @@ def test_the_batch_is_shared_among_processes():
         ("voc-full", {"train_dataloader.batch_size": 3}, "is set by total_batch"),
         ("voc-full", {"custom_hooks.9.path": 3}, "no setting custom_hooks.9.path, 9 is not known"),
         ("voc-full", {"total_batch": 0}, "total_batch is 0"),
-        ("voc-full", {"max_iters": "many"}, "max_iters is 'many'"),
+        ("voc-full", {"max_iters": "many"}, "max_iters is 'many': give a number"),
     ],
 )
 def test_wrong_ids_and_options_are_refused(transfer_id, options, message):

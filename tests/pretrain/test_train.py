@@ -122,8 +122,10 @@ def test_another_configuration_does_not_overwrite(images, finished):
         pretrain(images, finished.parents[3], options={"optimizer.lr": 0.01})
 
 
-def test_torchrun_with_two_processes_equals_one(images, finished, tmp_path):
-    options = [f"{key}={value}" for key, value in (TINY | LEVEL_OPTIONS).items()]
+def test_torchrun_with_two_processes_equals_one(images, tmp_path):
+    """Two steps, to float32's rounding; with more, batch norm over a few pixels blows rounding up a thousandfold."""
+    settings = TINY | LEVEL_OPTIONS | {"max_iters": 2}
+    options = [f"{key}={value}" for key, value in settings.items()]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "resim_bench.cli"]
         + ["pretrain", "mini-resim-c4", "--launcher", "pytorch", "--data", images, "--work-dir", tmp_path]
@@ -133,9 +135,10 @@ def test_torchrun_with_two_processes_equals_one(images, finished, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    ours, theirs = (backbone.load(f)[0] for f in (next(tmp_path.rglob("*.safetensors")), finished))
-    for key in theirs:
-        torch.testing.assert_close(ours[key], theirs[key], rtol=1e-3, atol=1e-4, msg=lambda m, key=key: f"{key}: {m}")
+    two = backbone.load(next(tmp_path.rglob("*.safetensors")))[0]
+    one = backbone.load(pretrain(images, tmp_path / "one", options={"max_iters": 2}))[0]
+    for key in one:
+        torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(images, tmp_path, monkeypatch):

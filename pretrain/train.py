@@ -1,6 +1,7 @@
 """A recipe becomes a backbone file: what mmengine's Runner is asked to do, and what the file says of it."""
 
 import math
+import os
 from pathlib import Path
 
 import torch
@@ -68,8 +69,9 @@ def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:
     """
     known = experiments.pretrain_ids()
     (pretrain_id,) = experiments.select(pretrain_id, known)
-    recipe = Config.fromfile(known[pretrain_id])
-    return training.merge_options(recipe, cfg_options or {})
+    recipe = training.merge_options(Config.fromfile(known[pretrain_id]), cfg_options or {})
+    recipe.workers = min(recipe.workers, os.cpu_count() or 1)
+    return recipe
 
 
 def options_of_each(pretrain_ids: list[str], cfg_options: dict) -> dict[str, dict]:

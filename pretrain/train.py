@@ -1,7 +1,6 @@
 """A recipe becomes a backbone file: what mmengine's Runner is asked to do, and what the file says of it."""
 
 import math
-import os
 from pathlib import Path
 
 import torch
@@ -69,9 +68,7 @@ def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:
     """
     known = experiments.pretrain_ids()
     (pretrain_id,) = experiments.select(pretrain_id, known)
-    recipe = training.merge_options(Config.fromfile(known[pretrain_id]), cfg_options or {})
-    recipe.workers = min(recipe.workers, os.cpu_count() or 1)
-    return recipe
+    return training.merge_options(Config.fromfile(known[pretrain_id]), cfg_options or {})
 
 
 def options_of_each(pretrain_ids: list[str], cfg_options: dict) -> dict[str, dict]:
@@ -151,7 +148,7 @@ def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -
     """The recipe as a configuration of mmengine's Runner."""
     epoch_iters = images // recipe.batch
     per_process = recipe.batch // world_size
-    workers = recipe.workers
+    workers = training.workers(recipe.workers)
     return Config(
         dict(
             model=recipe.model.to_dict(),
@@ -272,7 +269,8 @@ def _calibrated(recipe: Config, dataset: dict, seed: int) -> torch.nn.Module:
         m.momentum = None  # a plain average over the batches
     images = pretrain_data.LabelledView(**dataset)
     sampler = training.DrawSampler(images, seed, recipe.batch)
-    loader = torch.utils.data.DataLoader(images, recipe.batch, sampler=sampler, num_workers=recipe.workers)
+    workers = training.workers(recipe.workers)
+    loader = torch.utils.data.DataLoader(images, recipe.batch, sampler=sampler, num_workers=workers)
     with torch.no_grad():
         for batch, _ in zip(loader, range(recipe.calibration_batches), strict=False):
             trunk(methods.normalise(batch["image"]))

@@ -177,6 +177,11 @@ def leave_ctrl_c_to_the_main_process(worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def workers(wanted: int) -> int:
+    """As many loader workers as wanted, but no more than cores."""
+    return min(wanted, os.cpu_count() or 1)
+
+
 def join_processes(launcher: str) -> None:
     """Connect the processes that `launcher` started: over NCCL on GPUs, over gloo without.
 
@@ -265,6 +270,7 @@ def build_runner(cfg: Config, run_dir: Path, seed: int, launcher: str = "none") 
     ]
     for loader in (cfg.train_dataloader, cfg.get("test_dataloader")):
         if loader and loader.get("num_workers"):
+            loader.num_workers = workers(loader.num_workers)
             loader.worker_init_fn = dict(type="leave_ctrl_c_to_the_main_process")
     cfg.log_processor = dict(by_epoch=False, window_size=cfg.get("log_interval", 50))
     last = run_dir / LAST

@@ -77,14 +77,17 @@ def options_of_each(pretrain_ids: list[str], cfg_options: dict) -> dict[str, dic
     Raises:
         UserError: an option that none of them has.
     """
-    recipes = {i: load_recipe(i) for i in pretrain_ids}
-    chosen = {
-        i: {key: value for key, value in cfg_options.items() if training.unknown_part(recipe, key) is None}
-        for i, recipe in recipes.items()
-    }
+    chosen: dict[str, dict] = {i: {} for i in pretrain_ids}
     for key, value in cfg_options.items():
-        if not any(key in options for options in chosen.values()):
-            training.merge_options(recipes[pretrain_ids[0]], {key: value})  # says what is wrong
+        refused = []
+        for i in pretrain_ids:
+            try:
+                training.find(load_recipe(i), key)
+                chosen[i][key] = value
+            except UserError as error:
+                refused.append(error)
+        if len(refused) == len(pretrain_ids):
+            raise refused[0]
     return chosen
 
 
@@ -211,10 +214,10 @@ def run(
     output = run_dir / "backbone.safetensors"
     claim = {"protocol": run_protocol, "seed": seed, "data": facts}
     if training.on_main_process(lambda: runs.open_run(run_dir, claim, output, resume)):
-        _say(f"{pretrain_id}, seed {seed}: done before, {output}")
+        training.say(f"{pretrain_id}, seed {seed}: done before, {output}")
         return output
 
-    _say(_headline(pretrain_id, seed, recipe, facts, world_size))
+    training.say(_headline(pretrain_id, seed, recipe, facts, world_size))
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
     if recipe.model.type == "Random":
         trunk, iterations = _calibrated(recipe, dataset, seed), 0
@@ -238,13 +241,8 @@ def run(
             **runs.environment(),
         }
         backbone.save(output, backbone.trunk_state(trunk.state_dict()), provenance)
-    _say(f"{pretrain_id}, seed {seed}: wrote {output}")
+    training.say(f"{pretrain_id}, seed {seed}: wrote {output}")
     return output
-
-
-def _say(line: str) -> None:
-    if is_main_process():
-        print(line, flush=True)
 
 
 def _headline(pretrain_id, seed, recipe, facts, world_size) -> str:

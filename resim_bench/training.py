@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, get_dist_info, init_dist, is_distributed
+from mmengine.dist import broadcast_object_list, get_dist_info, init_dist, is_distributed, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, FUNCTIONS, HOOKS
 from mmengine.runner import Runner
@@ -212,8 +212,18 @@ def on_main_process(function):
     return outcome[0]
 
 
-def unknown_part(cfg: Config, setting: str) -> str | None:
-    """The first part of a dotted setting that `cfg` does not have; None when it has all of it."""
+def say(line: str) -> None:
+    """Print a line once, however many processes there are."""
+    if is_main_process():
+        print(line, flush=True)
+
+
+def find(cfg: Config, setting: str):
+    """The value of a dotted setting.
+
+    Raises:
+        UserError: `cfg` does not have it.
+    """
     node = cfg
     for part in setting.split("."):
         if isinstance(node, list | tuple) and part.isdigit() and int(part) < len(node):
@@ -221,8 +231,8 @@ def unknown_part(cfg: Config, setting: str) -> str | None:
         elif isinstance(node, dict | Config) and part in node:
             node = node[part]
         else:
-            return part
-    return None
+            raise UserError(f"there is no setting {setting}, {part} is not known: the top level has {', '.join(cfg)}")
+    return node
 
 
 def merge_options(cfg: Config, options: dict) -> Config:
@@ -233,20 +243,10 @@ def merge_options(cfg: Config, options: dict) -> Config:
             word where it has a number.
     """
     for setting, value in options.items():
-        part = unknown_part(cfg, setting)
-        if part:
-            raise UserError(f"there is no setting {setting}, {part} is not known: the top level has {', '.join(cfg)}")
-        if isinstance(_value(cfg, setting), int | float) and not isinstance(value, int | float):
+        if isinstance(find(cfg, setting), int | float) and not isinstance(value, int | float):
             raise UserError(f"{setting} is {value!r}: give a number")
     cfg.merge_from_dict(options)
     return cfg
-
-
-def _value(cfg: Config, setting: str):
-    node = cfg
-    for part in setting.split("."):
-        node = node[int(part)] if isinstance(node, list | tuple) else node[part]
-    return node
 
 
 def build_runner(cfg: Config, run_dir: Path, seed: int, launcher: str = "none") -> Runner:

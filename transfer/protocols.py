@@ -4,14 +4,10 @@ A config states the few numbers that one changes (total batch, iterations, class
 carries them to the places where MMDetection reads them.
 """
 
-from pathlib import Path
-
 from mmengine.config import Config
 
-from resim_bench import training
+from resim_bench import experiments, training
 from resim_bench.errors import UserError
-
-CONFIGS = Path(__file__).parent / "configs"
 
 # Where MMDetection reads what the command line or the top of a config says.
 _SET_BY = {
@@ -29,20 +25,15 @@ _SET_BY = {
 }
 
 
-def known() -> list[str]:
-    """The transfer ids: the names of the config files."""
-    return sorted(file.stem for file in CONFIGS.glob("*.py"))
-
-
 def load(transfer_id: str, options: dict | None = None) -> Config:
     """The config of a protocol with `options` ({dotted key: value}) merged into it.
 
     Raises:
         UserError: there is no such protocol or option, the option belongs elsewhere, or a count is not positive.
     """
-    if transfer_id not in known():
-        raise UserError(f"there is no transfer '{transfer_id}': known are {', '.join(known())}")
-    cfg = Config.fromfile(CONFIGS / f"{transfer_id}.py")
+    configs = experiments.transfer_ids()
+    (transfer_id,) = experiments.select(transfer_id, configs)
+    cfg = Config.fromfile(configs[transfer_id])
     for key in options or {}:
         if key in _SET_BY:
             raise UserError(f"{key} is set by {_SET_BY[key]}: give that instead")

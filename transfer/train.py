@@ -61,7 +61,7 @@ def run(
     sha256 = backbone_file.digest(backbone)
     claim = {"transfer": transfer_id, "protocol": protocol, "seed": seed, "backbone": sha256, "data": facts}
     if training.on_main_process(lambda: runs.open_run(run_dir, claim, output, resume)):
-        _say(f"{names[0]} is through {transfer_id} already: {output}")
+        training.say(f"{names[0]} is through {transfer_id} already: {output}")
         return output
 
     metrics = _train_and_test(resolved, run_dir, seed, launcher)
@@ -85,7 +85,7 @@ def run(
         }
         record.write(Path(work_dir) / "records", entry)
     said = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())
-    _say(f"{names[0]} through {transfer_id}: {said} ({output})")
+    training.say(f"{names[0]} through {transfer_id}: {said} ({output})")
     return output
 
 
@@ -108,11 +108,6 @@ def _join(launcher: str) -> int:
         )
     training.join_processes(launcher)
     return get_world_size()
-
-
-def _say(line: str) -> None:
-    if is_main_process():
-        print(line, flush=True)
 
 
 def _check_architecture(cfg: Config, provenance: dict, transfer_id: str) -> None:

@@ -358,7 +358,7 @@ def test_the_batch_is_shared_among_processes():
 @pytest.mark.parametrize(
     ("transfer_id", "options", "message"),
     [
-        ("voc-ful", {}, "no transfer 'voc-ful': known are mini-voc-frozen, mini-voc-full, voc-frozen"),
+        ("voc-ful", {}, "no id matches 'voc-ful': did you mean voc-full"),
         ("voc-full", {"max_iterations": 3}, "no setting max_iterations"),
         ("voc-full", {"train_dataloader.batch_size": 3}, "is set by total_batch"),
         ("voc-full", {"custom_hooks.9.path": 3}, "no setting custom_hooks.9.path, 9 is not known"),
@@ -376,10 +376,10 @@ def test_a_batch_that_does_not_divide_is_refused():
         resolved(world_size=3)
 
 
-@pytest.mark.parametrize("transfer_id", protocols.known())
+@pytest.mark.parametrize("transfer_id", experiments.transfer_ids())
 def test_every_config_introduces_itself(transfer_id):
-    docstring = ast.get_docstring(ast.parse((protocols.CONFIGS / f"{transfer_id}.py").read_text()))
-    assert experiments.describe(protocols.CONFIGS / f"{transfer_id}.py") == docstring.splitlines()[0]
+    docstring = ast.get_docstring(ast.parse(experiments.transfer_ids()[transfer_id].read_text()))
+    assert experiments.describe(experiments.transfer_ids()[transfer_id]) == docstring.splitlines()[0]
     for part in ("Paper: ", f"Run: resim-bench transfer {transfer_id} --backbone ", "Expect: "):
         assert f"\n{part}" in docstring
     assert set(protocols.load(transfer_id).expected_data) == {"name", "train_images", "test_images", "classes"}

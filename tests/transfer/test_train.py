@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from resim_bench import backbone, cli, record, runs, training
+from resim_bench import backbone, cli, experiments, record, runs, training
 from resim_bench.errors import UserError
 from tests.transfer.conftest import CLASSES, TINY, make_backbone
 from transfer import datasets, protocols, train
@@ -134,7 +134,7 @@ def test_plain_mmdetection_trains_and_validates_the_config(devkit, backbone_path
     program = f"""
 from mmengine.config import Config
 from mmengine.runner import Runner
-cfg = Config.fromfile({str(protocols.CONFIGS / "mini-voc-frozen.py")!r})
+cfg = Config.fromfile({str(experiments.transfer_ids()["mini-voc-frozen"])!r})
 cfg.merge_from_dict({{
     "work_dir": {str(tmp_path / "plain")!r},
     "custom_hooks.0.path": {str(backbone_path)!r},
@@ -191,7 +191,7 @@ def _several_processes(start, devkit, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (_wrong_id, "there is no transfer 'voc-frosen'"),
+        (_wrong_id, "no id matches 'voc-frosen': did you mean voc-frozen"),
         (_wrong_option, "no setting batch"),
         (_no_data, "nothing does not exist"),
         (_unlisted_class, "object of class 'green', which is not among the classes red, blue"),

@@ -1,0 +1,92 @@
+"""Every recipe as it resolves, against the reference; the paper's thesis as a difference of two recipes."""
+
+import pytest
+
+from pretrain import train
+from resim_bench import experiments, runs
+
+# facebookresearch/moco: README and code; the length on IN-100 is ours.
+MOCO = {
+    "batch": 256,
+    "epochs": 500,
+    "max_iters": None,
+    "milestones": [],
+    "precision": "float32",
+    "dataset.name": "imagenet100",
+    "dataset.images": 126689,
+    "dataset.classes": 100,
+    "optimizer.type": "SGD",
+    "optimizer.lr": 0.03,
+    "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 1e-4,
+    "model.type": "MoCo",
+    "model.backbone.depth": 50,
+    "model.backbone.strides": [1, 2, 2, 2],
+    "model.view_size": 224,
+    "model.queue": 65536,
+    "model.momentum": 0.999,
+    "model.temperature": 0.2,
+    "model.dim": 128,
+    "model.bn_group": 32,
+    "model.instance_weight": 1.0,
+    "model.levels": {},
+    "views.size": 224,
+    "views.scale": [0.2, 1.0],
+    "views.flip": "independent",
+    "views.jitter": [0.4, 0.4, 0.4, 0.1],
+    "views.jitter_p": 0.8,
+    "views.grayscale_p": 0.2,
+    "views.blur_sigma": [0.1, 2.0],
+    "views.blur_p": 0.5,
+    "views.photometric": ["jitter", "grayscale", "blur"],
+}
+C4 = {
+    "map_stride": 16,
+    "window": 48,
+    "stride": 32,
+    "dim": 128,
+    "anchor": "query",
+    "negatives": "windows",
+    "reduction": "image",
+}
+
+
+def settings(pretrain_id):
+    recipe = train.load_recipe(pretrain_id)
+    return runs.flatten(train.protocol(recipe, recipe.dataset))
+
+
+def test_moco_v2_is_the_reference_s():
+    assert settings("in100-moco-v2") == MOCO
+
+
+def test_resim_is_moco_v2_with_levels_and_one_flip():
+    without_levels = {key: value for key, value in MOCO.items() if key != "model.levels"}
+    levels = {f"model.levels.c4.{key}": value for key, value in C4.items()}
+    assert settings("in100-resim-c4") == without_levels | levels | {"views.flip": "shared"}
+
+
+@pytest.mark.parametrize(("window", "stride"), [(16, 16), (48, 16), (64, 48)])
+def test_a_row_of_the_ablation_differs_by_its_window_alone(window, stride):
+    expected = settings("in100-resim-c4") | {"model.levels.c4.window": window, "model.levels.c4.stride": stride}
+    assert settings(f"in100-resim-c4-w{window}-s{stride}") == expected
+
+
+def test_supervised_is_what_its_docstring_says():
+    found = settings("in100-supervised")
+    assert found["epochs"] == 100 and found["milestones"] == [30, 60, 90]
+    assert found["batch"] == 256 and found["optimizer.lr"] == 0.1
+    assert found["views.jitter_p"] == found["views.grayscale_p"] == found["views.blur_p"] == 0
+
+
+def test_mini_resim_differs_from_mini_moco_as_the_real_ones_do():
+    differing = runs.deviations(settings("mini-moco-v2"), settings("mini-resim-c4"))
+    assert {key.removeprefix("model.levels.c4.") for key in differing} == {*C4, "model.levels", "views.flip"}
+    level = train.load_recipe("mini-resim-c4").model.levels.c4
+    assert [level.window / level.map_stride, level.stride / level.map_stride] == [48 / 16, 32 / 16], "in cells of C4"
+
+
+def test_every_recipe_fits_itself():
+    for pretrain_id in experiments.pretrain_ids():
+        recipe = train.load_recipe(pretrain_id)
+        train.check(recipe, recipe.dataset.images, world_size=1)

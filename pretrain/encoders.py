@@ -1,8 +1,11 @@
-"""The networks: torchvision's ResNet as trunk, MoCo-v2's instance head, and a region head a level."""
+"""The networks: torchvision's ResNet as trunk, MoCo-v2's instance head, a feature pyramid or a region head."""
 
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+
+PYRAMID = ("p4", "p3")
 
 
 def resnet(depth: int = 50, strides=(1, 2, 2, 2)) -> nn.Module:
@@ -20,17 +23,51 @@ def resnet(depth: int = 50, strides=(1, 2, 2, 2)) -> nn.Module:
 
 
 def trunk_maps(trunk: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Feature maps `(N, C, H, W)` of the trunk: `c4` after stage 3 and `c5` after stage 4."""
+    """Feature maps `(N, C, H, W)` of the trunk: `c3`, `c4` and `c5` after stages 2, 3 and 4."""
     x = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(images))))
-    c4 = trunk.layer3(trunk.layer2(trunk.layer1(x)))
-    return {"c4": c4, "c5": trunk.layer4(c4)}
+    c3 = trunk.layer2(trunk.layer1(x))
+    c4 = trunk.layer3(c3)
+    return {"c3": c3, "c4": c4, "c5": trunk.layer4(c4)}
+
+
+class FPN(nn.Module):
+    """The pre-training's feature pyramid: 1 x 1 laterals from C5, C4 and C3, 3 x 3 outputs on P4 and P3 alone.
+
+    Convolutions with bias and no norm, kaiming-uniform weights (a = 1), zero biases; the path from above is doubled by
+    nearest neighbours. Lin et al. 2017; the pyramid's form is the ReSim release's.
+
+    Args:
+        channels: of C5.
+        dim: of every map of the pyramid.
+    """
+
+    def __init__(self, channels: int, dim: int):
+        super().__init__()
+        for level, divisor in ((5, 1), (4, 2), (3, 4)):
+            self.add_module(f"lateral{level}", nn.Conv2d(channels // divisor, dim, kernel_size=1))
+        for level in (4, 3):
+            self.add_module(f"output{level}", nn.Conv2d(dim, dim, kernel_size=3, padding=1))
+        for convolution in self.children():
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
+            nn.init.zeros_(convolution.bias)
+
+    def forward(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`c3`, `c4` and `c5` of a trunk to `p4` and `p3`, of the size of `c4` and `c3`."""
+        top4 = self.lateral4(maps["c4"]) + _doubled(self.lateral5(maps["c5"]), maps["c4"])
+        top3 = self.lateral3(maps["c3"]) + _doubled(top4, maps["c3"])
+        return {"p4": self.output4(top4), "p3": self.output3(top3)}
+
+
+def _doubled(above: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(above, size=like.shape[-2:], mode="nearest")
 
 
 class Encoder(nn.Module):
-    """Trunk, instance head and region heads.
+    """Trunk, instance head, and what the regions are compared in.
 
-    The instance head is MoCo-v2's: global average of C5, Linear, ReLU, Linear. A region head is one 3 x 3
-    convolution from the level's map to the region embedding; the paper does not publish it [ours].
+    The instance head is MoCo-v2's: global average of C5, Linear, ReLU, Linear. Levels on `p4` or `p3` read the feature
+    pyramid as it is (ReSim-FPN); one on `c4` has a region head, one 3 x 3 convolution from the map to the region
+    embedding, which the paper does not publish [ours].
 
     Args:
         backbone: arguments of `resnet`.
@@ -43,11 +80,14 @@ class Encoder(nn.Module):
         self.trunk = resnet(**backbone)
         width = self.trunk.layer4[-1].bn2.num_features * getattr(self.trunk.layer4[-1], "expansion", 1)
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, dim))
-        channels = {"c4": width // 2}
+        self.sources = tuple(levels)
+        of_pyramid = [level["dim"] for source, level in levels.items() if source in PYRAMID]
+        self.fpn = FPN(width, of_pyramid[0]) if of_pyramid else None
         self.region_heads = nn.ModuleDict(
             {
-                source: nn.Conv2d(channels[source], level["dim"], kernel_size=3, padding=1)
+                source: nn.Conv2d(width // 2, level["dim"], kernel_size=3, padding=1)
                 for source, level in levels.items()
+                if source == "c4"
             }
         )
 
@@ -55,4 +95,8 @@ class Encoder(nn.Module):
         """`(N, 3, S, S)` to the instance embedding `(N, D)` and the region map `(N, D, H, W)` of each level."""
         maps = trunk_maps(self.trunk, images)
         embedding = self.head(maps["c5"].mean(dim=(2, 3)))
-        return embedding, {source: head(maps[source]) for source, head in self.region_heads.items()}
+        if self.fpn is not None:
+            maps |= self.fpn(maps)
+        for source, head in self.region_heads.items():
+            maps[source] = head(maps[source])
+        return embedding, {source: maps[source] for source in self.sources}

@@ -14,6 +14,7 @@ from pretrain.distributed import all_gather, rank, world_size
 from pretrain.encoders import Encoder, resnet
 from pretrain.losses import dense_info_nce, dense_negatives, instance_info_nce, region_info_nce
 from pretrain.pooling import prroi_pool
+from resim_bench.backbone import trunk_state
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB, of 255
 
@@ -50,6 +51,15 @@ def encode(encoder: Encoder, images: Tensor, group: int) -> tuple[Tensor, dict[s
         outputs += [encoder(part) for part in others]
     embeddings, maps = zip(*outputs, strict=True)
     return torch.cat(embeddings), {name: torch.cat([m[name] for m in maps]) for name in maps[0]}
+
+
+def transferable(model: nn.Module) -> dict[str, Tensor]:
+    """What a backbone file keeps of a trained model: its trunk and, of ReSim-FPN, the query encoder's pyramid."""
+    state = trunk_state(model.trunk.state_dict())
+    pyramid = model.encoder_q.fpn if isinstance(model, MoCo) else None
+    if pyramid is not None:
+        state |= {f"fpn_{key}": value for key, value in pyramid.state_dict().items()}
+    return state
 
 
 @MODELS.register_module()

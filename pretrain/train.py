@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
 from pretrain import data as pretrain_data
 from pretrain import methods
+from pretrain.encoders import PYRAMID
 from resim_bench import backbone, experiments, runs, training
 from resim_bench.errors import UserError
 
@@ -119,6 +120,7 @@ def check(recipe: Config, images: int, world_size: int) -> None:
             raise UserError(
                 f"model.view_size {recipe.model.view_size} and views.size {recipe.views.size} are the same side"
             )
+        _check_maps(recipe.model.levels)
         for setting, value, known in _choices(recipe):
             if value not in known:
                 raise UserError(f"{setting} is one of {', '.join(known)}, not {value}")
@@ -129,6 +131,16 @@ def check(recipe: Config, images: int, world_size: int) -> None:
                 )
         if recipe.model.levels and recipe.views.flip != "shared":
             raise UserError('a recipe with levels needs views.flip="shared": regions correspond only under one flip')
+
+
+def _check_maps(levels: dict) -> None:
+    unknown = [source for source in levels if source not in ("c4", *PYRAMID)]
+    if unknown:
+        raise UserError(f"model.levels.{unknown[0]} is no map: levels are on c4, or on p4 and p3")
+    pyramid = {source: levels[source].dim for source in PYRAMID if source in levels}
+    # Each needs the other: a convolution without gradient would stop a distributed run.
+    if pyramid and (len(pyramid) < len(PYRAMID) or len(set(pyramid.values())) > 1):
+        raise UserError("model.levels of a pyramid are both p4 and p3, of the same dim: give both")
 
 
 def _choices(recipe: Config):
@@ -220,13 +232,13 @@ def run(
     training.say(_headline(pretrain_id, seed, recipe, facts, world_size))
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
     if recipe.model.type == "Random":
-        trunk, iterations = _calibrated(recipe, dataset, seed), 0
+        model, iterations = _calibrated(recipe, dataset, seed), 0
     else:
         kind = "LabelledView" if recipe.model.type == "Supervised" else "TwoViews"
         cfg = runner_config(recipe, dict(type=kind, **dataset), len(paths), world_size)
         runner = training.build_runner(cfg, run_dir, seed, launcher)
-        model = runner.train()
-        trunk, iterations = getattr(model, "module", model).trunk, runner.iter
+        trained = runner.train()
+        model, iterations = getattr(trained, "module", trained), runner.iter
     if is_main_process():
         provenance = {
             "id": pretrain_id,
@@ -240,7 +252,7 @@ def run(
             "data": facts,
             **runs.environment(),
         }
-        backbone.save(output, backbone.trunk_state(trunk.state_dict()), provenance)
+        backbone.save(output, methods.transferable(model), provenance)
     training.say(f"{pretrain_id}, seed {seed}: wrote {output}")
     return output
 
@@ -255,13 +267,13 @@ def _headline(pretrain_id, seed, recipe, facts, world_size) -> str:
 
 
 def _calibrated(recipe: Config, dataset: dict, seed: int) -> torch.nn.Module:
-    """A random trunk whose running statistics are those of the pre-training images.
+    """An untrained model whose running statistics are those of the pre-training images.
 
     Fresh statistics (mean 0, variance 1) would give a frozen ResNet-50 activations of standard deviation 15.
     """
     torch.manual_seed(seed)
-    trunk = MODELS.build(recipe.model.to_dict()).trunk
-    norms = [m for m in trunk.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    model = MODELS.build(recipe.model.to_dict())
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.momentum = None  # a plain average over the batches
@@ -271,7 +283,7 @@ def _calibrated(recipe: Config, dataset: dict, seed: int) -> torch.nn.Module:
     loader = torch.utils.data.DataLoader(images, recipe.batch, sampler=sampler, num_workers=workers)
     with torch.no_grad():
         for batch, _ in zip(loader, range(recipe.calibration_batches), strict=False):
-            trunk(methods.normalise(batch["image"]))
+            model.trunk(methods.normalise(batch["image"]))
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
-    return trunk
+    return model

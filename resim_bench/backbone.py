@@ -1,5 +1,8 @@
 """The file between pre-training and transfer: a ResNet trunk with torchvision's key names, and where it is from.
 
+Pre-training with a feature pyramid leaves its convolutions, too: `fpn_lateral{3,4,5}` and `fpn_output{3,4}`, each with
+`weight` and `bias` (the names of the released checkpoints).
+
 The format is safetensors: reading it executes nothing. Provenance (recipe as resolved, epochs done, data,
 commit, versions) travels in the file's header as JSON.
 """
@@ -17,8 +20,13 @@ from resim_bench.errors import UserError
 
 
 def trunk_state(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The entries of a torchvision ResNet's state dict that make its trunk: all but the classifier `fc`."""
-    return {key: value for key, value in state_dict.items() if not key.startswith("fc.")}
+    """The entries that make the trunk of a torchvision ResNet: all but the classifier `fc` and the pyramid."""
+    return {key: value for key, value in state_dict.items() if not key.startswith(("fc.", "fpn_"))}
+
+
+def pyramid_state(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The entries of the feature pyramid; none is an empty dict."""
+    return {key: value for key, value in state_dict.items() if key.startswith("fpn_")}
 
 
 def save(path: Path, state_dict: dict[str, Tensor], provenance: dict) -> None:

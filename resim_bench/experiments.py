@@ -17,6 +17,7 @@ from resim_bench.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTED = ROOT / "tables" / "reported"
+GIVEN = Path(__file__).parent / "data" / "given.toml"
 
 
 class Experiment(NamedTuple):
@@ -38,9 +39,15 @@ def _parse(folder: Path) -> list[tuple[str, dict]]:
 
 
 def experiments() -> list[Experiment]:
-    """Every experiment that some row names, once, in the order of the tables."""
-    rows = (row for table in reported_tables().values() for row in table["rows"])
+    """Every experiment that some row names, once, in the order of the tables; a row may have none."""
+    rows = (row for table in reported_tables().values() for row in table["rows"] if "pretrain" in row)
     return list(dict.fromkeys(Experiment(row["pretrain"], row["transfer"]) for row in rows))
+
+
+@functools.cache
+def given() -> dict[str, dict[str, str]]:
+    """The released weights that rows name, by their id `given-…`: `title`, `url` of their authors' page or file."""
+    return tomllib.loads(GIVEN.read_text("utf-8"))
 
 
 def paired_with(transfer_id: str) -> list[str]:

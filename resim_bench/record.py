@@ -3,7 +3,7 @@
     {"schema": 1,
      "pretrain": {"id", "seed", "epochs", "backbone_sha256", "protocol", "overrides", "deviations", "data"},
      "transfer": {"id", "seed", "protocol", "overrides", "deviations", "data"},
-     "metrics": {"AP": …, "AP50": …, "AP75": …},       unrounded, in per cent
+     "metrics": {"AP": …, "AP50": …, "AP75": …},       unrounded, in per cent; of COCO "box_AP" … "mask_AP75"
      "versions": {package: version}, "commit": …, "device": …, "seconds": …, "finished": ISO-8601, UTC}
 
 `overrides` is {dotted key: value given on the command line}; `deviations` is {setting: [canonical, run]}, empty
@@ -25,7 +25,7 @@ _NUMBER = (int, float)
 _SIDE = {"id": str, "seed": int, "protocol": dict, "overrides": dict, "deviations": dict, "data": (str, dict)}
 _SPEC = {
     "schema": int,
-    "pretrain": _SIDE | {"epochs": _NUMBER, "backbone_sha256": str},
+    "pretrain": _SIDE | {"epochs": (*_NUMBER, type(None)), "backbone_sha256": str},  # of given weights: unknown
     "transfer": _SIDE,
     "metrics": dict,
     "versions": dict,

@@ -4,4 +4,4 @@ Expect, after voc-full: 54.4 / 80.1 / 60.0; after voc-frozen: 47.1 / 75.4 / 50.6
 Run: resim-bench pretrain in100-moco-v2
 """
 
-_base_ = "_base_/in100.py"
+_base_ = ["_base_/moco_v2.py", "_base_/in100.py"]

@@ -5,7 +5,7 @@ Expect, after voc-full: 44.0 / 72.8 / 45.5 (AP / AP50 / AP75).
 Run: resim-bench pretrain in100-supervised
 """
 
-_base_ = "_base_/in100.py"
+_base_ = ["_base_/moco_v2.py", "_base_/in100.py"]
 model = dict(
     _delete_=True, type="Supervised", backbone=dict(depth=50, strides=(1, 2, 2, 2)), num_classes=100, bn_group=32
 )

@@ -24,6 +24,9 @@ LEVEL = {
     "reduction": "image",
 }
 
+PYRAMID = {"p4": LEVEL, "p3": LEVEL | {"map_stride": 4, "window": 12, "stride": 6}}
+"""ReSim-FPN made tiny: P4 has 4 x 4 cells, P3 8 x 8."""
+
 
 def tiny_moco(levels=None, bn_group=4, seed=0, **options):
     """A MoCo of a ResNet-18 on views of 32 px."""

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.pretrain.helpers import LEVEL, tiny_batch, tiny_moco
+from tests.pretrain.helpers import LEVEL, PYRAMID, tiny_batch, tiny_moco
 
 LEVELS = {
     "moco": {},
@@ -15,6 +15,11 @@ LEVELS = {
     "windows-window": {"c4": LEVEL | {"reduction": "window", "anchor": "overlap"}},
     "dense": {"c4": LEVEL | {"negatives": "dense", "reduction": "window"}},
     "dense-group": {"c4": LEVEL | {"negatives": "dense-group", "reduction": "window"}},
+    "fpn": PYRAMID,
+    "fpn-release": {
+        "p4": PYRAMID["p4"] | {"negatives": "dense", "reduction": "window"},
+        "p3": PYRAMID["p3"] | {"negatives": "dense-group", "reduction": "window"},
+    },
 }
 
 
@@ -27,7 +32,7 @@ def step(levels, batch):
     sum(losses.values()).backward()
     return {
         "losses": torch.stack([v.detach() for v in losses.values()]),
-        "gradients": [p.grad for p in model.encoder_q.parameters() if p.grad is not None],
+        "gradients": [p.grad for p in model.encoder_q.parameters()],
         "queue": model.queue,
         "statistics": [b for name, b in model.encoder_q.named_buffers() if "running" in name],
     }

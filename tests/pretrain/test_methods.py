@@ -9,7 +9,7 @@ from torch import nn
 
 from pretrain.encoders import resnet, trunk_maps
 from pretrain.methods import MEAN, STD, encode, normalise, running_statistics_kept
-from tests.pretrain.helpers import LEVEL, tiny_batch, tiny_moco
+from tests.pretrain.helpers import LEVEL, PYRAMID, tiny_batch, tiny_moco
 
 STEPS = 3
 
@@ -61,15 +61,16 @@ def test_without_levels_it_is_a_plain_moco_step():
     assert torch.equal(model.queue, queue)
 
 
-def test_levels_leave_the_instance_branch_as_it_is():
+@pytest.mark.parametrize("levels", [{"c4": LEVEL}, PYRAMID])
+def test_levels_leave_the_instance_branch_as_it_is(levels):
     """The same trunk, head, queue and views: the instance loss and its gradient are MoCo-v2's, bit for bit."""
-    moco, resim = tiny_moco(), tiny_moco({"c4": LEVEL})
+    moco, resim = tiny_moco(), tiny_moco(levels)
     torch.manual_seed(5)
     plain = moco(**tiny_batch())
     torch.manual_seed(5)
     with_levels = resim(**tiny_batch())
     assert torch.equal(plain["loss_instance"], with_levels["loss_instance"])
-    assert with_levels["loss_c4"] > 0 and with_levels["windows_c4"] > 0
+    assert all(with_levels[f"loss_{source}"] > 0 and with_levels[f"windows_{source}"] > 0 for source in levels)
     plain["loss_instance"].backward()
     with_levels["loss_instance"].backward()
     for name, parameter in moco.encoder_q.named_parameters():

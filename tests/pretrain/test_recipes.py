@@ -6,6 +6,7 @@ from pretrain import train
 from resim_bench import experiments, runs
 
 # facebookresearch/moco: README and code; the length on IN-100 is ours.
+IN1K = {"epochs": 200, "dataset.name": "imagenet1k", "dataset.images": 1281167, "dataset.classes": 1000}
 MOCO = {
     "batch": 256,
     "epochs": 500,
@@ -40,7 +41,7 @@ MOCO = {
     "views.blur_p": 0.5,
     "views.photometric": ["jitter", "grayscale", "blur"],
 }
-C4 = {
+C4 = {  # the paper's window; the embedding's 128 is ours
     "map_stride": 16,
     "window": 48,
     "stride": 32,
@@ -49,6 +50,16 @@ C4 = {
     "negatives": "windows",
     "reduction": "image",
 }
+
+# Windows and strides of the levels, 256 channels: the release; loss and negatives: the paper.
+P4 = C4 | {"dim": 256}
+P3 = P4 | {"map_stride": 8, "window": 32, "stride": 24}
+
+
+def with_levels(moco, **levels):
+    """ReSim as the difference to MoCo-v2: its levels, and one flip for both views."""
+    others = {key: value for key, value in moco.items() if key != "model.levels"}
+    return others | runs.flatten({"model": {"levels": levels}}) | {"views.flip": "shared"}
 
 
 def settings(pretrain_id):
@@ -61,9 +72,24 @@ def test_moco_v2_is_the_reference_s():
 
 
 def test_resim_is_moco_v2_with_levels_and_one_flip():
-    without_levels = {key: value for key, value in MOCO.items() if key != "model.levels"}
-    levels = {f"model.levels.c4.{key}": value for key, value in C4.items()}
-    assert settings("in100-resim-c4") == without_levels | levels | {"views.flip": "shared"}
+    assert settings("in100-resim-c4") == with_levels(MOCO, c4=C4)
+
+
+def test_the_imagenet_1k_recipes():
+    assert settings("in1k-moco-v2-200ep") == MOCO | IN1K
+    assert settings("in1k-resim-c4-200ep") == with_levels(MOCO | IN1K, c4=C4)
+    assert settings("in1k-resim-fpn-200ep") == with_levels(MOCO | IN1K, p4=P4, p3=P3)
+    assert settings("in1k-resim-fpn-400ep") == with_levels(MOCO | IN1K, p4=P4, p3=P3) | {"epochs": 400}
+
+
+def test_the_release_s_variant_differs_by_what_the_release_does_otherwise():
+    assert runs.deviations(settings("in1k-resim-fpn-200ep"), settings("in1k-resim-fpn-200ep-release")) == {
+        "model.levels.p4.negatives": ["windows", "dense"],
+        "model.levels.p3.negatives": ["windows", "dense-group"],
+        "model.levels.p4.reduction": ["image", "window"],
+        "model.levels.p3.reduction": ["image", "window"],
+        "views.photometric": [["jitter", "grayscale", "blur"], ["blur", "jitter", "grayscale"]],
+    }
 
 
 @pytest.mark.parametrize(("window", "stride"), [(16, 16), (48, 16), (64, 48)])

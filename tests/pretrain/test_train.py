@@ -2,12 +2,15 @@
 
 import math
 import os
+import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 from PIL import Image
 
 from pretrain import methods, train
@@ -43,7 +46,7 @@ def images(tmp_path_factory):
 
 
 def pretrain(images, work_dir, pretrain_id="mini-resim-c4", options=None, **arguments):
-    settings = TINY | (LEVEL_OPTIONS if "resim" in pretrain_id else {}) | (options or {})
+    settings = TINY | (LEVEL_OPTIONS if pretrain_id == "mini-resim-c4" else {}) | (options or {})
     return train.run(pretrain_id, data=images, work_dir=work_dir, cfg_options=settings, **arguments)
 
 
@@ -141,6 +144,31 @@ def test_torchrun_with_two_processes_equals_one(images, tmp_path):
         torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}")
 
 
+def one_of_two(rank, port, images, work_dir, interrupted):
+    """A process of a torchrun of two, in which Ctrl-C comes in the forward pass of step 4."""
+    torch.set_num_threads(1)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    with pytest.MonkeyPatch.context() as patch:
+        if interrupted:
+            interrupt_at(patch, step=4)
+        with pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
+            pretrain(images, work_dir, launcher="pytorch", resume=True)
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_continue_where_they_were_cut_off(images, tmp_path):
+    for folder, interrupted in (("whole", False), ("parts", True), ("parts", False)):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        mp.spawn(one_of_two, args=(port, images, tmp_path / folder, interrupted), nprocs=2)
+        kept = torch.load(next((tmp_path / folder).rglob("last.pth")), weights_only=False)
+        assert kept["meta"]["iter"] == (3 if interrupted else 4)
+    whole, parts = (next((tmp_path / folder).rglob("*.safetensors")) for folder in ("whole", "parts"))
+    assert same(parts, whole)
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(images, tmp_path, monkeypatch):
     monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
     forward, calls = methods.MoCo.forward, []
@@ -179,6 +207,18 @@ def test_the_baselines_run(images, tmp_path, pretrain_id):
     state, _ = backbone.load(file)
     assert len(state) == 120, "the trunk of a ResNet-18 and nothing else"
     assert state["bn1.running_var"].isfinite().all() and not torch.equal(state["bn1.running_mean"], torch.zeros(64))
+
+
+def test_resim_fpn_leaves_its_pyramid(images, tmp_path):
+    options = {"model.backbone.depth": 18, "max_iters": 1, "workers": 0}
+    options |= {f"model.levels.{source}.{key}": 8 for source in ("p4", "p3") for key in ("window", "stride")}
+    file = pretrain(images, tmp_path, "in1k-resim-fpn-200ep", options)
+    state, provenance = backbone.load(file)
+    assert len(backbone.trunk_state(state)) == 120 and len(backbone.pyramid_state(state)) == 10
+    trained = torch.load(next(tmp_path.rglob("last.pth")), weights_only=False)["state_dict"]
+    for key, value in backbone.pyramid_state(state).items():
+        assert torch.equal(value, trained[key.replace("fpn_", "encoder_q.fpn.")]), key
+    assert provenance["deviations"]["model.levels.p3.window"] == [32, 8]
 
 
 def test_random_statistics_are_those_of_the_images(images, tmp_path):
@@ -249,6 +289,9 @@ def test_skipped_draws_are_the_ones_that_follow():
         ({"batch": "many"}, "batch is 'many': give a number"),
         ({"batch": 0}, "batch is 0: give a positive number"),
         ({"model.levels.c4.window": 32}, "window of 32 px does not fit a view of 32 px"),
+        ({"model.levels": {"c5": {}}}, "model.levels.c5 is no map: levels are on c4, or on p4 and p3"),
+        ({"model.levels": {"p4": LEVEL}}, "both p4 and p3, of the same dim"),
+        ({"model.levels": {"p4": LEVEL, "p3": LEVEL | {"dim": 4}}}, "both p4 and p3, of the same dim"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(images, tmp_path, options, sentence):

@@ -1,9 +1,8 @@
-"""MoCo-v2: the baseline, and the base of every recipe with levels.
+"""MoCo-v2: the baseline, and the base of every other method; a recipe is a method and its data.
 
 Values: facebookresearch/moco, README and code. One process trains what 8 GPUs of 32 images did: batch norm in groups.
 """
 
-dataset = dict(name="imagenet1k", root="data/imagenet", images=1281167, classes=1000)
 model = dict(
     type="MoCo",
     backbone=dict(depth=50, strides=(1, 2, 2, 2)),
@@ -28,7 +27,6 @@ views = dict(
     photometric=("jitter", "grayscale", "blur"),
 )
 batch = 256  # in total, over all processes
-epochs = 200
 max_iters = None  # stop after so many iterations instead
 optimizer = dict(type="SGD", lr=0.03, momentum=0.9, weight_decay=1e-4)
 milestones = ()  # none: cosine by epoch

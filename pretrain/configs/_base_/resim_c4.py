@@ -1,0 +1,20 @@
+"""ReSim-C4: MoCo-v2 with a region loss on C4 and one flip for both views.
+
+Windows and equation (2) are the paper's; its region head is not published: one 3 x 3 convolution to 128 [ours].
+"""
+
+_base_ = "moco_v2.py"
+model = dict(
+    levels=dict(
+        c4=dict(
+            map_stride=16,
+            window=48,
+            stride=32,
+            dim=128,
+            anchor="query",
+            negatives="windows",
+            reduction="image",
+        ),
+    )
+)
+views = dict(flip="shared")

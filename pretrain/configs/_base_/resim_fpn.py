@@ -1,0 +1,30 @@
+"""ReSim-FPN: MoCo-v2 with region losses on P4 and P3 of a feature pyramid, and one flip for both views.
+
+The levels are the paper's; windows and strides, which it does not print, are the release's. The regions are compared in
+the pyramid's own 256 channels. Equation (2) and its negatives are the paper's; see in1k-resim-fpn-200ep-release.
+"""
+
+_base_ = "moco_v2.py"
+model = dict(
+    levels=dict(
+        p4=dict(
+            map_stride=16,
+            window=48,
+            stride=32,
+            dim=256,
+            anchor="query",
+            negatives="windows",
+            reduction="image",
+        ),
+        p3=dict(
+            map_stride=8,
+            window=32,
+            stride=24,
+            dim=256,
+            anchor="query",
+            negatives="windows",
+            reduction="image",
+        ),
+    )
+)
+views = dict(flip="shared")

@@ -86,6 +86,9 @@ def test_regions_are_compared_in_the_pyramid_itself():
 
 def test_what_is_transferred():
     model = tiny_moco(PYRAMID)
+    with torch.no_grad():
+        for p in model.encoder_q.parameters():
+            p.add_(1)  # unlike the key encoder's
     state = transferable(model)
     names = [f"{part}.{kind}" for part in ("lateral3", "lateral4", "lateral5", "output3", "output4") for kind in "wb"]
     kinds = {"w": "weight", "b": "bias"}

@@ -1,0 +1,89 @@
+"""Reading a checkpoint of unknown origin: nothing in it is executed.
+
+torch's files are read with `weights_only`, pickles by an unpickler that knows numpy's arrays and nothing else. What a
+file is, its content says and never its name: the ReSim authors' converted file is torch's, with numpy arrays inside.
+"""
+
+import codecs
+import pickle
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from resim_bench import runs
+from resim_bench.errors import UserError
+
+_ZIP = b"PK\x03\x04"
+_LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # how torch.save began before it wrote zip files
+_REBUILD: tuple[Any, ...] = (np.empty(0).__reduce__()[0], np.float64().__reduce__()[0])  # an array, a scalar
+_ALLOWED: dict[str, Any] = {
+    "collections.OrderedDict": OrderedDict,
+    "_codecs.encode": codecs.encode,  # how an old pickle spells bytes
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    # numpy before and since version 2
+    **{f"numpy.{core}.multiarray.{f.__name__}": f for core in ("core", "_core") for f in _REBUILD},
+}
+
+
+def read(file: Path) -> tuple[dict[str, Tensor], int | None]:
+    """Every tensor or array of a checkpoint by its dotted key, and the epochs that it names at its top.
+
+    Args:
+        file: torch's zip or legacy format, safetensors, or a pickle of numpy arrays.
+
+    Raises:
+        UserError: the file is missing, empty or damaged, or wants to call something that weights do not need.
+    """
+    if not file.is_file():
+        raise UserError(f"there is no checkpoint {file}")
+    if not file.stat().st_size:
+        raise UserError(f"{file} is empty: download it again")
+    try:
+        content = _content(file)
+        leaves = runs.flatten(content)
+        arrays = {key: torch.tensor(value) for key, value in leaves.items() if _is_numeric_array(value)}
+        tensors = {key: value.detach() for key, value in leaves.items() if isinstance(value, Tensor)} | arrays
+    except Exception as error:  # what damaged bytes raise, no list can hold
+        wanted = re.search(r"GLOBAL (\S*\w)(?!\S)", str(error))
+        if wanted:
+            raise UserError(
+                f"{file} wants to call {wanted[1]}, which weights do not need: do not trust it, or where you do, save "
+                "its tensors alone and import those"
+            ) from None
+        reason = re.split(r"\.\s|\n", str(error).strip() or type(error).__name__)[0]
+        raise UserError(f"{file} is no checkpoint, or is cut short ({reason}): download it again") from None
+    epoch = content.get("epoch") if isinstance(content, dict) else None
+    return tensors, epoch if type(epoch) is int else None
+
+
+def _content(file: Path):
+    with open(file, "rb") as stream:
+        head = stream.read(32)
+        if head.startswith((_ZIP, _LEGACY)):
+            dtypes = [type(np.dtype(code)) for code in np.typecodes["All"]]
+            allowed = [(value, name) for name, value in _ALLOWED.items()]
+            with torch.serialization.safe_globals([*dtypes, *allowed]):
+                return torch.load(file, map_location="cpu", weights_only=True)
+        if head[8:9] == b"{":
+            return load_file(file)
+        stream.seek(0)
+        return _ArrayUnpickler(stream, encoding="latin1").load()  # latin1: arrays that Python 2 wrote
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        try:
+            return _ALLOWED[f"{module}.{name}"]
+        except KeyError:
+            raise pickle.UnpicklingError(f"GLOBAL {module}.{name}") from None  # torch's word for it
+
+
+def _is_numeric_array(value) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"

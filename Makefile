@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/resim-bench
 
-.PHONY: help mini test test-slow check tables list
+.PHONY: help mini test test-slow check tables regress list data
 .DEFAULT_GOAL := help
 
 help: $(RUN)
@@ -19,8 +19,11 @@ pretrain-%: $(RUN)
 transfer-%: $(RUN)
 	@$(RUN) transfer $* --resume $(ARGS)
 
-tables list: $(RUN)
+tables list data: $(RUN)
 	@$(RUN) $@ $(ARGS)
+
+regress: $(RUN)
+	@$(RUN) tables --check $(ARGS)
 
 test: $(RUN)
 	$(BIN)/pytest -m 'not slow' $(ARGS)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import textwrap
 from pathlib import Path
 
 from resim_bench import experiments, record
@@ -14,7 +15,9 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench mini                                        everything small, on generated scenes
   resim-bench pretrain 'in100-*' --data /data/imagenet    every recipe of the IN-100 tables
   resim-bench transfer voc-frozen --backbone in100-resim-c4 --trials 3
+  resim-bench import moco_v2_200ep_pretrain.pth.tar --as given-moco-v2
   resim-bench tables                                      the paper's tables beside our numbers
+  resim-bench data                                        what each experiment needs, and what is there
 """
 
 
@@ -71,7 +74,7 @@ def build_parser() -> Parser:
         help="change settings of the config, as in optimizer.lr=0.015; the record names them",
     )
 
-    command("list", list_ids, "show every recipe, protocol and table")
+    command("list", list_ids, "show every recipe, released checkpoint, protocol, table and experiment")
     command("mini", mini, "run everything small on generated scenes and print the table", [place]).add_argument(
         "--seed", type=_natural, default=0, metavar="N", help="seed of pre-training and transfer (default: 0)"
     )
@@ -87,8 +90,30 @@ def build_parser() -> Parser:
     transfer.add_argument(
         "--pretrain-seed", type=_natural, default=0, metavar="N", help="which seed's backbone (default: 0)"
     )
+    imports = command("import", import_weights, "turn a public checkpoint into a backbone file", [place])
+    imports.add_argument("file", type=Path, metavar="FILE", help="as downloaded; nothing in it is executed")
+    imports.add_argument("--as", dest="id", required=True, metavar="ID", help="given-NAME; `list` shows those of rows")
+    exports = command("export", export_weights, "write a backbone in Detectron2's layout", [place])
+    exports.add_argument("backbone", metavar="ID|FILE", help="a pre-training id or a backbone file")
+    exports.add_argument("target", type=Path, metavar="TARGET", help="the file to write, NAME.pkl")
+    exports.add_argument("--seed", type=_natural, default=0, metavar="N", help="which seed's backbone (default: 0)")
     tables = command("tables", print_tables, "print the paper's tables beside our numbers", [place])
     tables.add_argument("id", nargs="*", metavar="TABLE", help="a table's id (default: the paper's)")
+    tables.add_argument(
+        "--format", choices=("terminal", "markdown", "csv", "latex"), default="terminal", help="(default: terminal)"
+    )
+    tables.add_argument(
+        "--details", action="store_true", help="say of each row what ran, what deviates, what is missing"
+    )
+    tables.add_argument(
+        "--check", action="store_true", help="hold all records against the paper and earlier ones; exit 1 when below"
+    )
+    data = command("data", data_sets, "show what each experiment needs and what is there, or download it")
+    data.add_argument("action", nargs="?", choices=("get",), help="download and unpack what is missing")
+    data.add_argument("name", nargs="?", metavar="NAME", help="voc or coco; imagenet says how to get it")
+    data.add_argument(
+        "--to", type=Path, default=Path("data"), metavar="DIR", help="the folder of all data (default: data)"
+    )
     records = command("records", records_keep, "keep finished records as evidence", [place])
     records.add_argument("action", choices=("keep",), help="copy the records of --work-dir into tables/records")
     return parser
@@ -107,17 +132,23 @@ def _positive(text: str) -> int:
 
 
 def list_ids(args) -> None:
-    """Print every id with one line about it."""
+    """Print every id with one line about it, and the experiments: which pre-training each protocol is for."""
     sections = {
         "pre-training": {i: experiments.describe(path) for i, path in experiments.pretrain_ids().items()},
+        "released weights": {i: weights["title"] for i, weights in experiments.given().items()},
         "transfer": {i: experiments.describe(path) for i, path in experiments.transfer_ids().items()},
         "tables": {i: table["title"] for i, table in experiments.reported_tables().items()},
+        "experiments": {i: ", ".join(experiments.paired_with(i)) for i in experiments.transfer_ids()},
     }
     width = max(len(i) for section in sections.values() for i in section)
     for title, section in sections.items():
         print(title)
         for i, line in section.items():
-            print(f"  {i:{width}}  {line}")
+            print(
+                textwrap.fill(
+                    f"  {i:{width}}  {line}", 120, subsequent_indent=" " * (width + 4), break_on_hyphens=False
+                )
+            )
 
 
 def pretrain_ids(args) -> None:
@@ -141,22 +172,39 @@ def transfer_id(args) -> None:
             for seed in _seeds(args):
                 train.run(chosen, path, seed=seed, **_options(args))
     if missing:
-        commands = " and ".join(f"`make pretrain-{name}`" for name in dict.fromkeys(i.split("-")[0] for i in missing))
-        raise UserError(f"no backbone yet for {', '.join(missing)}: run {commands} first")
+        raise UserError(f"no backbone yet for {', '.join(missing)}: run {_how_to_get(missing)} first")
+
+
+def _how_to_get(pretrain_ids: list[str]) -> str:
+    """The commands that make backbones."""
+    given = [f"`resim-bench import FILE --as {i}`" for i in pretrain_ids if i.startswith("given-")]
+    families = dict.fromkeys(i.split("-")[0] for i in pretrain_ids if not i.startswith("given-"))
+    return " and ".join([*(f"`make pretrain-{name}`" for name in families), *given])
 
 
 def _backbones(chosen: str, args) -> tuple[list[Path], list[str]]:
     """Backbone files to transfer, and the pre-training ids that have none yet."""
-    if args.backbone and (Path(args.backbone).is_file() or os.sep in args.backbone):
-        return [Path(args.backbone)], []
     if args.backbone:
-        wanted = experiments.select(args.backbone, experiments.pretrain_ids())
+        wanted, optional = [args.backbone], []
     else:
-        wanted = experiments.paired_with(chosen)
+        wanted, optional = experiments.paired_with(chosen), experiments.released_for(chosen)
         if not wanted:
             raise UserError(f"no row of a table pairs a backbone with {chosen}: name one with --backbone")
-    files = {i: backbone_file(args.work_dir, i, args.pretrain_seed) for i in wanted}
+    files = {i: _backbone(i, args.work_dir, args.pretrain_seed) for i in wanted}
+    files |= {i: file for i in optional if (file := backbone_file(args.work_dir, i, 0)).is_file()}
+    if args.backbone and os.sep in args.backbone:
+        return list(files.values()), []
     return [f for f in files.values() if f.is_file()], [i for i, f in files.items() if not f.is_file()]
+
+
+def _backbone(name: str, work_dir: Path, seed: int) -> Path:
+    """The file that an id stands for, or the file itself."""
+    if Path(name).is_file() or os.sep in name:
+        return Path(name)
+    if name.startswith("given-"):
+        return backbone_file(work_dir, name, 0)
+    (pretrain_id,) = experiments.select(name, experiments.pretrain_ids())
+    return backbone_file(work_dir, pretrain_id, seed)
 
 
 def backbone_file(work_dir: Path, pretrain_id: str, seed: int) -> Path:
@@ -177,21 +225,53 @@ def mini(args) -> None:
 
     for row in table:
         transferring.run(row["transfer"], files[row["pretrain"]], **options)
+    from tables import report
+
     print()
-    _print_report([args.work_dir / "records"], ["mini"])
+    print(report([args.work_dir / "records"], ["mini"]), end="")
 
 
-def print_tables(args) -> None:
-    """Print tables from the records of the work directory and the kept ones."""
-    from tables import RECORDS
+def import_weights(args) -> None:
+    """Turn a public checkpoint into a backbone file."""
+    from resim_bench import checkpoints
 
-    _print_report([args.work_dir / "records", RECORDS], args.id)
+    print(checkpoints.import_checkpoint(args.file, args.id, args.work_dir).summary())
 
 
-def _print_report(roots, only) -> None:
+def export_weights(args) -> None:
+    """Write a backbone in Detectron2's layout."""
+    from resim_bench import checkpoints
+
+    checkpoints.export(_backbone(args.backbone, args.work_dir, args.seed), args.target)
+    print(f"wrote {args.target}")
+
+
+def data_sets(args) -> None:
+    """Show the data sets, or download one."""
+    if not args.action:
+        from resim_bench.data import known
+
+        print(known.report(args.to), end="")
+        return
+    if not args.name:
+        raise UserError("data get needs a name: voc, coco or imagenet")
+    from resim_bench.data import fetch
+
+    fetch.get(args.name, args.to)
+
+
+def print_tables(args) -> int:
+    """Print tables from the records of the work directory and the kept ones, or the regression check."""
     import tables
 
-    print(tables.report(roots, only or None), end="")
+    new, kept = args.work_dir / "records", tables.RECORDS
+    if args.check:
+        text, code = tables.regress(new, kept)
+    else:
+        bold = sys.stdout.isatty()
+        text, code = tables.report([new, kept], args.id or None, args.format, args.details, bold), 0
+    print(text, end="")
+    return code
 
 
 def records_keep(args) -> None:
@@ -212,20 +292,24 @@ def _options(args) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; 0 when it is done, 2 for bad input (one sentence, no traceback), 130 after Ctrl-C."""
+    """Run a command.
+
+    Returns:
+        0 when it is done, 1 when `tables --check` finds a result below the paper's, 2 for bad input (one sentence, no
+        traceback), 130 after Ctrl-C.
+    """
     # Before torch loads OpenMP: where other programs want the cores, too, threads that spin while they wait cost
     # most of the speed (0.6 against 2.3 images/s of a ResNet-50 step beside one busy process on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         args = build_parser().parse_args(argv)
-        args.function(args)
+        return args.function(args) or 0
     except UserError as error:
         print(f"resim-bench: {_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nresim-bench: interrupted; start it again, with --resume, to continue", file=sys.stderr)
+        print("\nresim-bench: interrupted; start it again, trainings with --resume, to continue", file=sys.stderr)
         return 130
-    return 0
 
 
 def _sentence(error: UserError) -> str:

@@ -55,6 +55,12 @@ def paired_with(transfer_id: str) -> list[str]:
     return [pair.pretrain_id for pair in experiments() if pair.transfer_id == transfer_id]
 
 
+def released_for(transfer_id: str) -> list[str]:
+    """The authors' own weights that may stand in for a row's pre-training under `transfer_id`, in table order."""
+    rows = (row for table in reported_tables().values() for row in table["rows"] if row["transfer"] == transfer_id)
+    return list(dict.fromkeys(row["released"] for row in rows if "released" in row))
+
+
 def pretrain_ids() -> dict[str, Path]:
     """Every recipe's config by its id: those of the tables in their order, then the others by name."""
     return _configs("pretrain", [pair.pretrain_id for pair in experiments()])

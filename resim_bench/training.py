@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -150,6 +151,8 @@ NOISE = (
     '"FileClient" will be deprecated in future',
     '"HardDiskBackend" is the alias of "LocalBackend"',
 )
+# mmengine's default for several processes, which share the cores: it is meant.
+warnings.filterwarnings("ignore", message="Setting (OMP|MKL)_NUM_THREADS environment variable")
 
 
 def _is_for_the_console(entry: logging.LogRecord) -> bool:

@@ -3,12 +3,14 @@
     frame = tables.collect(resim_bench.record.read_all("work_dirs/records", tables.RECORDS))
     print(tables.render(frame))
 
-`collect` computes (one tidy pandas frame), `render` only prints that frame. (`tables` is also the import name
-of PyTables: never put this repository's root on another project's path.)
+`collect` computes (one tidy pandas frame), `render` only prints that frame, `regress` holds it against the paper and
+against earlier records. (`tables` is also the import name of PyTables: never put this repository's root on another
+project's path.)
 """
 
 from tables.collect import collect
 from tables.paper import RECORDS, load_tables
-from tables.render import render, report
+from tables.regress import regress
+from tables.render import FORMS, render, report
 
-__all__ = ["RECORDS", "collect", "load_tables", "render", "report"]
+__all__ = ["FORMS", "RECORDS", "collect", "load_tables", "regress", "render", "report"]

@@ -1,5 +1,7 @@
 """Records beside the reported numbers: one tidy frame, the only source of everything that is printed."""
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -7,33 +9,25 @@ import pandas as pd
 
 from resim_bench import record as records_of_trials
 from tables import compare
-from tables.paper import Row, Table, load_tables
-
-COLUMNS = [
-    "table",
-    "row",
-    "group",
-    "label",
-    "window",
-    "pretrain",
-    "transfer",
-    "metric",
-    "reported",
-    "ours",
-    "std",
-    "trials",
-    "difference",
-    "verdict",
-    "deviations",
-]
+from tables.compare import NAN
+from tables.paper import Row, Table, load_protocols, load_tables
 
 
 def collect(records: Iterable[dict]) -> pd.DataFrame:
     """One line a table, row and metric, in the paper's order.
 
-    `reported`, `ours` (the mean over trials), `std` (over trials, NaN below two) and `difference` are in per cent
-    and unrounded, NaN where there is none; `trials` counts the records behind `ours`; `deviations` is a tuple of
-    sentences like `pretrain.epochs 200 → 1`, empty when the protocol was followed.
+    All numbers are in per cent and unrounded, NaN where there is none:
+
+    * `reported` and `reported_delta`, its difference to the row that the paper subtracts;
+    * `ours` (the mean over pre-trainings of the mean over their transfers), `std` (over pre-trainings, or over the
+      transfers of the only one; NaN of one), `error_ours` (standard error), `trials`, `pretrainings` (how many);
+    * `difference` (ours − reported), its standard `error`, its 95 % interval `low` … `high`, the `verdict`;
+    * `delta`, what `reported_delta` is, of ours.
+
+    `ran` is the id that the records are from: the row's `pretrain` or, where only the authors' weights have been
+    through the transfer, `released`; never both. `deviations` is a tuple of sentences like `pretrain.epochs 200 → 1`,
+    empty when the protocol was followed; where it was not, nothing is compared. `devices` and `commits` are those of
+    the records; `source`, `copied_from` and `recipe` are the row's.
 
     Of an experiment's records those that deviate count only while no other is there. Of two records of one trial
     (same ids and seeds) the first counts: give the local ones before the committed ones, so that what was run
@@ -42,67 +36,118 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     by_experiment = defaultdict(list)
     for record in records:
         by_experiment[record["pretrain"]["id"], record["transfer"]["id"]].append(record)
-    lines = [
-        _line(table, number, row, metric, trials)
-        for table in load_tables().values()
-        for number, row in enumerate(table.rows)
-        for trials in [_counting(by_experiment[row.experiment])]
-        for metric in table.metrics
-    ]
-    frame = pd.DataFrame(lines, columns=COLUMNS)
-    numbers = ["reported", "ours", "std", "difference"]
-    return frame.astype(dict.fromkeys(numbers, "float64"))
+    lines: list[dict] = []
+    for table in load_tables().values():
+        counting = [_counting(row, by_experiment) for row in table.rows]
+        of_table = {
+            (number, metric): _line(table, number, metric, *trials)
+            for number, trials in enumerate(counting)
+            for metric in table.metrics
+        }
+        lines += _with_deltas(table, of_table)
+    return pd.DataFrame(lines)
 
 
-def _counting(records: list[dict]) -> list[dict]:
-    followed = [record for record in records if not records_of_trials.deviations(record)]
-    first: dict[tuple, dict] = {}
-    for record in followed or records:
-        first.setdefault(records_of_trials.trial(record), record)
-    return list(first.values())
+def _counting(row: Row, by_experiment: dict) -> tuple[str, list[dict]]:
+    """The id that a row's records are from, and one record a trial."""
+    for kept in (_follows, None):  # None keeps all
+        for ran in (row.pretrain, row.released):
+            first: dict[tuple, dict] = {}
+            for record in filter(kept, by_experiment[ran, row.transfer]):
+                first.setdefault(records_of_trials.trial(record), record)
+            if first:
+                return ran, list(first.values())
+    return "", []
 
 
-def _line(table: Table, number: int, row: Row, metric: str, trials: list[dict]) -> list:
-    reported = row.reported.get(metric, float("nan"))
-    values = pd.Series([trial["metrics"].get(metric) for trial in trials], dtype="float64").dropna()
-    deviations = _sentences(trials)
-    difference = float("nan")
-    if not len(values):
-        verdict = compare.UNVERIFIED if row.reported else compare.NO_VERDICT
-    elif deviations:
-        verdict = compare.DEVIATES
-    elif not row.reported:
-        verdict = compare.NO_VERDICT
-    else:
-        difference = values.mean() - reported
-        verdict = compare.verdict(metric, difference, values.std(), len(values))
-    return [
-        table.id,
-        number,
-        row.group,
-        row.label,
-        row.window,
-        row.pretrain,
-        row.transfer,
-        metric,
-        reported,
-        values.mean(),
-        values.std(),
-        len(values),
-        difference,
-        verdict,
-        deviations,
-    ]
+def _follows(record: dict) -> bool:
+    return not _deviations([record])
 
 
-def _sentences(trials: list[dict]) -> tuple[str, ...]:
-    differing: dict = defaultdict(dict)  # of the runs' values: ordered, each once
+def _deviations(trials: list[dict]) -> tuple[str, ...]:
+    named: dict = defaultdict(dict)  # of the runs' values: ordered, each once
+    unnamed: dict = {}
     for trial in trials:
         for setting, (canonical, run) in records_of_trials.deviations(trial).items():
-            differing[setting, _short(canonical)][_short(run)] = None
-    return tuple(f"{setting} {before} → {' / '.join(runs)}" for (setting, before), runs in differing.items())
+            named[setting, _short(canonical)][_short(run)] = None
+        for side, pinned in load_protocols().items():
+            id = trial[side]["id"]
+            if id in pinned and not trial[side]["deviations"] and digest(trial[side]["protocol"]) != pinned[id]:
+                unnamed[f"{side}.protocol is another than {id}'s of today"] = None
+    return (*(f"{setting} {before} → {' / '.join(runs)}" for (setting, before), runs in named.items()), *unnamed)
+
+
+def digest(protocol: dict) -> str:
+    """sha256 of a protocol as JSON: `resim_bench.runs.digest` of what a record holds, without torch behind it."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
 
 
 def _short(value, width: int = 24) -> str:
     text = "none" if value is None else str(value)
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _line(table: Table, number: int, metric: str, ran: str, trials: list[dict]) -> dict:
+    row = table.rows[number]
+    by_pretraining = defaultdict(list)
+    for trial in trials:
+        if metric in trial["metrics"]:
+            by_pretraining[trial["pretrain"]["seed"]].append(trial["metrics"][metric])
+    ours = compare.summarise(metric, by_pretraining.values())
+    reported = row.reported.get(metric, NAN)
+    deviations = _deviations(trials)
+    compared = bool(ours.trials and row.reported and not deviations)
+    difference = ours.mean - reported if compared else NAN
+    error = compare.standard_error(metric, ours.error, row.paper_trials) if compared else NAN
+    if compared:
+        verdict = compare.verdict(metric, difference, error)
+    elif ours.trials and deviations:
+        verdict = compare.DEVIATES
+    elif row.reported:
+        verdict = compare.NO_CHECKPOINT if row.unavailable else compare.UNVERIFIED
+    else:
+        verdict = compare.NO_VERDICT
+    return {
+        "table": table.id,
+        "row": number,
+        "group": row.group,
+        "label": row.label,
+        "window": row.window,
+        "pretrain": row.pretrain,
+        "transfer": row.transfer,
+        "metric": metric,
+        "reported": reported,
+        "ours": ours.mean,
+        "std": ours.std,
+        "error_ours": ours.error,
+        "trials": ours.trials,
+        "pretrainings": ours.pretrainings,
+        "difference": difference,
+        "error": error,
+        "low": difference - compare.Z_95 * error,
+        "high": difference + compare.Z_95 * error,
+        "verdict": verdict,
+        "deviations": deviations,
+        "ran": ran,
+        "devices": _each(trials, "device"),
+        "commits": _each(trials, "commit"),
+        "source": row.source,
+        "copied_from": row.copied_from,
+        "recipe": row.recipe,
+    }
+
+
+def _each(trials: list[dict], key: str) -> str:
+    return " / ".join(dict.fromkeys(trial[key] for trial in trials))
+
+
+def _with_deltas(table: Table, lines: dict[tuple[int, str], dict]) -> Iterable[dict]:
+    """The lines with what the paper subtracts from each; ours only where both rows followed their protocol."""
+    first = table.number(table.delta_to)
+    for (number, metric), line in lines.items():
+        base = lines[first, metric] if first is not None and number > first else None
+        follow = base is not None and compare.DEVIATES not in (line["verdict"], base["verdict"])
+        yield line | {
+            "reported_delta": line["reported"] - base["reported"] if base else NAN,
+            "delta": line["ours"] - base["ours"] if base and follow else NAN,
+        }

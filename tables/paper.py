@@ -1,30 +1,40 @@
-"""The paper's tables as data: `reported/<table>.toml`, with where each number comes from."""
+"""The paper as data: `reported/<table>.toml` with where each number comes from, its claims, the protocols of today."""
 
+import functools
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resim_bench.experiments import Experiment, reported_tables
+from resim_bench.experiments import reported_tables
 
-RECORDS = Path(__file__).parent / "records"  # the committed evidence
+ROOM = Path(__file__).parent
+RECORDS = ROOM / "records"  # the committed evidence
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row as printed: what it is called, what experiment stands behind it, its numbers in per cent."""
+    """One row as printed: what it is called, what experiment stands behind it, its numbers in per cent.
+
+    `released` are the authors' own weights for a row that we train ourselves; a row without `pretrain` says in
+    `unavailable` why nothing can stand there. `copied_from` says where the paper took the numbers, `recipe` whether
+    what stands behind them is `published`, `inferred` or `ours`, and `why`. `paper_trials` is how many trials the
+    reported number is a mean of, where that is known. In a label, `^` raises what follows it.
+    """
 
     label: str
-    pretrain: str
     transfer: str
+    pretrain: str = ""
+    released: str = ""
+    unavailable: str = ""
     window: str = ""
     group: str = ""
     reported: dict[str, float] = field(default_factory=dict)
+    paper_trials: int = 1
     source: str = ""
+    copied_from: str = ""
+    recipe: str = ""
+    why: str = ""
     notes: tuple[str, ...] = ()
-
-    @property
-    def experiment(self) -> Experiment:
-        """The pair of ids that this row names."""
-        return Experiment(self.pretrain, self.transfer)
 
     @property
     def name(self) -> str:
@@ -37,9 +47,12 @@ class Row:
 class Table:
     """A table in the paper's row and column order.
 
-    `notes` are footnotes by name: a row names those that are about it, one that no row names is about the whole
-    table. `run` are the commands that fill the table where they cannot be told from its ids; `closing` is a last
-    sentence on what the table shows.
+    `headings` are the metrics' names as printed. From the rows below the one that `delta_to` names, the paper
+    subtracts that one; gains of ReSim over `gain_over` are judged. A table `beside` another has the same rows and
+    stands at its right, both under their `short` titles. `notes` are footnotes by name: a row names those that are
+    about it, one that no row names is about the whole table. `run` are the commands that fill the table where they
+    cannot be told from its ids; `closing` is a last sentence on what the table shows. With `check` off, the numbers
+    scatter more than the stated priors, and new ones are not held against earlier ones.
     """
 
     id: str
@@ -48,14 +61,40 @@ class Table:
     source: str
     metrics: list[str]
     rows: tuple[Row, ...]
+    headings: tuple[str, ...] = ()
+    short: str = ""
+    delta_to: str = ""
+    gain_over: str = ""
+    beside: str = ""
     notes: dict[str, str] = field(default_factory=dict)
     run: tuple[str, ...] = ()
     closing: str = ""
+    check: bool = True
 
     @property
     def reports(self) -> bool:
         """Whether the paper has a number for any row; tables of our own have none."""
         return any(row.reported for row in self.rows)
+
+    def heading(self, metric: str) -> str:
+        """A metric's name as the table prints it."""
+        return dict(zip(self.metrics, self.headings or self.metrics, strict=True))[metric]
+
+    def number(self, label: str) -> int | None:
+        """Where the row of that label stands; None without one."""
+        return next((number for number, row in enumerate(self.rows) if row.label == label), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A sentence of the summary as comparisons between rows; `claims.toml` says what the fields mean."""
+
+    text: str
+    source: str
+    tables: list[str]
+    above: str
+    below: str
+    gain: str = ""
 
 
 def load_tables() -> dict[str, Table]:
@@ -64,3 +103,19 @@ def load_tables() -> dict[str, Table]:
         name: Table(id=name, **data | {"rows": tuple(Row(**row) for row in data["rows"])})
         for name, data in reported_tables().items()
     }
+
+
+@functools.cache
+def load_claims() -> tuple[Claim, ...]:
+    """What the summary says in words."""
+    return tuple(Claim(**claim) for claim in _read("claims.toml")["claims"])
+
+
+@functools.cache
+def load_protocols() -> dict[str, dict[str, str]]:
+    """Digests of today's protocols by id, of each side: `pretrain` and `transfer`."""
+    return _read("protocols.toml")
+
+
+def _read(name: str) -> dict:
+    return tomllib.loads((ROOM / name).read_text("utf-8"))

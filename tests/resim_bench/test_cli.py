@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from resim_bench import backbone, cli, experiments
 from resim_bench.errors import UserError
@@ -35,11 +36,18 @@ def refused(capsys, *argv):
 def test_list_shows_every_id_with_a_line(capsys):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    for name in (*experiments.pretrain_ids(), *experiments.transfer_ids(), *experiments.reported_tables()):
+    known = experiments.pretrain_ids(), experiments.given(), experiments.transfer_ids(), experiments.reported_tables()
+    for name in (name for ids in known for name in ids):
         assert re.search(rf"^  {name} +\S.{{20,}}$", out, re.MULTILINE), name
+    words = " ".join(out.partition("\nexperiments\n")[2].split())
+    for transfer_id in experiments.transfer_ids():
+        assert f"{transfer_id} {', '.join(experiments.paired_with(transfer_id))}" in words
+    assert max(map(len, out.splitlines())) <= 120
 
 
-@pytest.mark.parametrize("command", ["", "pretrain", "transfer", "tables", "mini", "records", "list"])
+@pytest.mark.parametrize(
+    "command", ["", "pretrain", "transfer", "import", "export", "tables", "mini", "records", "list", "data"]
+)
 def test_help_teaches(capsys, command):
     with pytest.raises(SystemExit) as stop:
         cli.main([*command.split(), "--help"])
@@ -50,7 +58,7 @@ def test_help_teaches(capsys, command):
 def test_tables_work_without_any_run(capsys):
     assert cli.main(["tables"]) == 0
     out = capsys.readouterr().out
-    assert "ReSim-C4" in out and "0 of 4 rows verified" in out
+    assert "ReSim-C4" in out and "ReSim-FPN" in out and "unverified" in out
     assert not list(Path().iterdir())
 
 
@@ -76,7 +84,15 @@ def test_tables_answer_fast_and_without_torch():
         (["pretrain", "mini-moco-v2"], "there is no image folder data/mini/imagefolder"),
         (["transfer", "voc-frozen"], "no backbone yet for in100-moco-v2, .* run `make pretrain-in100` first"),
         (["transfer", "voc-full", "--backbone", "random"], "no backbone yet for random: run `make pretrain-random`"),
-        (["transfer", "voc-frozen-res5"], "no row of a table pairs a backbone with voc-frozen-res5"),
+        (["transfer", "voc-frozen", "--backbone", "given-x"], "given-x: run `resim-bench import FILE --as given-x` f"),
+        (["import", "nothing.pth", "--as", "given-x"], "there is no checkpoint nothing.pth"),
+        (["import", "nothing.pth", "--as", "moco"], "'moco' cannot name imported weights"),
+        (["import", "nothing.pth"], "the following arguments are required: --as"),
+        (["export", "random", "x.pkl"], "there is no backbone file work_dirs/pretrain/random/seed-0"),
+        (["data", "get"], "data get needs a name: voc, coco or imagenet"),
+        (["data", "get", "imagenet"], "ImageNet is given to registered people only"),
+        (["data", "get", "cifar"], "'cifar' cannot be downloaded: choose voc or coco"),
+        (["tables", "--format", "html"], "invalid choice: 'html'"),
         (["transfer", "voc-full", "--backbone", "./nothing.safetensors"], "there is no backbone file nothing"),
         (["records", "drop"], "invalid choice: 'drop'"),
     ],
@@ -112,13 +128,53 @@ def test_options_reach_the_training(monkeypatch):
     }
 
 
+def test_released_weights_go_through_beside_the_rows_they_stand_for(monkeypatch):
+    files = [cli.backbone_file(Path("work_dirs"), i, 0) for i in ("in1k-moco-v2-200ep", "given-moco-v2")]
+    for file in files:
+        backbone.save(file, {"conv1.weight": torch.zeros(1)}, {"id": file.parts[-3]})
+    ran = []
+    monkeypatch.setattr("transfer.train.run", lambda *args, **kwargs: ran.append(args))
+    assert cli.main(["transfer", "voc-full"]) == 2, "other rows have no backbone yet"
+    assert ran == [("voc-full", file) for file in files]
+    assert cli.main(["transfer", "coco-1x-frozen", "--backbone", "given-moco-v2"]) == 0
+    assert ran[2:] == [("coco-1x-frozen", files[1])]
+
+
+def test_a_checkpoint_comes_in_and_goes_out(tmp_path, capsys):
+    torch.save({"state_dict": torchvision.models.resnet50().state_dict()}, "r50.pth")
+    assert cli.main(["import", "r50.pth", "--as", "given-mine"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("r50.pth: used 318 tensors under 'state_dict.'; left state_dict.fc (2); wrote work_dirs/")
+    assert cli.main(["export", "given-mine", "mine.pkl"]) == 0
+    assert capsys.readouterr().out == "wrote mine.pkl\n" and Path("mine.pkl").is_file()
+
+
+def test_what_the_check_finds_is_the_exit_code(monkeypatch, capsys):
+    for code in (0, 1):
+        monkeypatch.setattr("tables.regress", lambda new, kept, code=code: (f"{new}\n", code))
+        assert cli.main(["tables", "--check", "--work-dir", "w"]) == code
+    assert capsys.readouterr().out == "w/records\n" * 2
+
+
+@pytest.mark.parametrize(("form", "beginning"), [("markdown", "#"), ("csv", "table,"), ("latex", r"\begin{table*}")])
+def test_the_formats(capsys, form, beginning):
+    assert cli.main(["tables", "in100-voc", "--format", form]) == 0
+    assert beginning in capsys.readouterr().out
+
+
+def test_data_says_what_is_there(capsys):
+    assert cli.main(["data", "--to", "elsewhere"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("looked for in elsewhere") and "VOC2007 trainval" in out and "missing" in out
+
+
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pretrain.train.run", interrupted)
     assert cli.main(["pretrain", "random"]) == 130
-    assert "interrupted; start it again, with --resume, to continue" in capsys.readouterr().err
+    assert "interrupted; start it again, trainings with --resume, to continue" in capsys.readouterr().err
 
 
 def test_a_worker_s_traceback_is_cut_to_its_sentence():

@@ -7,14 +7,14 @@ from resim_bench.experiments import Experiment
 
 def test_experiments_are_unique_and_in_table_order():
     pairs = experiments.experiments()
-    assert len(pairs) == len(set(pairs)) == 4 + 3 + 5 + 6, "two rows of windows-full stand in in100-voc already"
+    assert len(pairs) == len(set(pairs))
     assert pairs[:5] == [
         Experiment("random", "voc-full"),
         Experiment("in100-supervised", "voc-full"),
         Experiment("in100-moco-v2", "voc-full"),
         Experiment("in100-resim-c4", "voc-full"),
         Experiment("in100-resim-c4-w16-s16", "voc-full"),
-    ]
+    ], "two rows of windows-full stand in in100-voc already"
     assert pairs[-1] == ("mini-resim-c4", "mini-voc-frozen")
 
 
@@ -27,16 +27,26 @@ def test_paired_with():
         "in100-resim-c4-w64-s48",
     ]
     assert experiments.paired_with("voc-full")[:2] == ["random", "in100-supervised"]
+    assert experiments.paired_with("coco-2x-fpn-t") == ["in1k-resim-fpn-200ep", "in1k-resim-fpn-400ep"]
     assert experiments.paired_with("no-such-protocol") == []
 
 
-def test_every_id_of_a_row_has_a_config_that_says_what_it_is():
-    recipes, protocols = experiments.pretrain_ids(), experiments.transfer_ids()
-    for pretrain_id, transfer_id in experiments.experiments():
-        assert pretrain_id in recipes, f"pretrain/configs/{pretrain_id}.py is missing"
-        assert transfer_id in protocols, f"transfer/configs/{transfer_id}.py is missing"
+def test_released_for():
+    assert experiments.released_for("voc-full") == ["given-moco-v2", "given-resim-c4", "given-resim-fpn-200ep"]
+    assert experiments.released_for("voc-frozen") == []
+
+
+def test_the_places_close():
+    """Every id that a row names has a file or an address, and every file or address serves a row."""
+    recipes, protocols, given = experiments.pretrain_ids(), experiments.transfer_ids(), experiments.given()
+    pairs = experiments.experiments()
+    released = {i for transfer_id in protocols for i in experiments.released_for(transfer_id)}
+    assert {pair.pretrain_id for pair in pairs} | released == recipes.keys() | given.keys()
+    assert {pair.transfer_id for pair in pairs} == protocols.keys()
     for config in [*recipes.values(), *protocols.values()]:
         assert experiments.describe(config), f"{config} has no docstring"
+    for name, weights in given.items():
+        assert weights["title"] and weights["url"].startswith("https://"), name
 
 
 @pytest.fixture

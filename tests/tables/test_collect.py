@@ -1,3 +1,4 @@
+import importlib
 import math
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import pytest
 import tables
 from resim_bench import record
 from tables import compare
+
+digest = importlib.import_module("tables.collect").digest  # `tables.collect` is the function
 
 RESIM = ("in100-resim-c4", "voc-full")  # reported 55.9 / 81.3 / 62.1
 SETTING = {"epochs": [500, 1]}
@@ -19,17 +22,22 @@ def lines(records, table="in100-voc", pretrain="in100-resim-c4"):
 
 def test_the_frame_has_every_number_of_the_tables_once():
     frame = tables.collect([])
-    assert len(frame) == 3 * (4 + 5 + 5 + 6)
+    assert len(frame) == 3 * (4 + 5 + 5 + 14 + 3 + 6) + 6 * (9 + 9 + 10 + 5)
     assert not frame.duplicated(["table", "row", "metric"]).any()
-    assert frame.reported.notna().sum() == 3 * (4 + 5 + 5)
+    assert frame.reported.notna().sum() == 186
 
 
-def test_without_a_record_unverified_and_mini_without_verdict():
+def test_without_a_record_unverified_and_ours_without_verdict():
     frame = tables.collect([])
-    assert set(frame[frame.table != "mini"].verdict) == {"unverified"}
-    assert set(frame[frame.table == "mini"].verdict) == {compare.NO_VERDICT}
+    verdicts = frame.set_index(["table", "label"]).verdict
+    assert set(verdicts["coco-1x", "VADeR"]) == set(verdicts["in1k-voc", "BoWNet"]) == {"no checkpoint"}
+    assert set(verdicts["coco-2x", "VADeR"]) == {compare.NO_VERDICT}, "the paper has dashes there"
+    unavailable = frame.label.isin(["VADeR", "BoWNet"])
+    assert set(frame[frame.reported.notna() & ~unavailable].verdict) == {"unverified"}
+    assert set(frame[frame.table.isin(["mini", "coco-frozen", "variants-voc"])].verdict) == {compare.NO_VERDICT}
     assert frame.ours.isna().all()
     assert (frame.trials == 0).all()
+    assert set(frame.ran) == {""}
 
 
 # one trial a side: 1.96 · sqrt(0.2² + 0.2² + 0.05²/3) = 0.557, so a match within ± 0.443, outside beyond ± 1.557
@@ -133,3 +141,83 @@ def test_no_torch_is_imported_by_the_tables_and_what_they_need():
     code = "import sys, resim_bench.record, resim_bench.experiments; print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False", "the command line starts without pandas"
+
+
+def test_pretrainings_are_averaged_first(make_record):
+    seeds = [(0, 0), (0, 1), (0, 2), (1, 0)]
+    records = [make_record(*RESIM, ap=ap, seeds=s) for ap, s in zip((55.0, 55.1, 55.2, 57.1), seeds, strict=True)]
+    line = lines(records).loc["AP"]
+    assert (line.ours, line.trials, line.pretrainings) == (pytest.approx(56.1), 4, 2)
+    assert line["std"] == pytest.approx(2 / math.sqrt(2))
+    assert line.error == pytest.approx(math.sqrt(1 + 0.04 + 0.0025 / 3))
+    assert (line.low, line.high) == (pytest.approx(0.2 - 1.96 * line.error), pytest.approx(0.2 + 1.96 * line.error))
+
+
+def test_the_papers_trials_count(make_record):
+    moco = lines([make_record("given-moco", "voc-full", ap=56.0)], "in1k-voc", "given-moco").loc["AP"]
+    assert moco.error == pytest.approx(math.sqrt(0.04 + 0.04 / 5 + 0.0025 / 3))
+
+
+def test_coco_has_its_own_metrics(make_record, at_the_paper):
+    frame = tables.collect(at_the_paper(0.1))
+    coco = frame[frame.table.isin(["coco-1x", "coco-2x"]) & frame.reported.notna() & (frame.pretrain != "")]
+    assert len(coco) == 6 * 16
+    assert set(coco.verdict) == {"match"}
+    assert coco.difference.round(9).eq(0.1).all()
+
+
+def test_released_weights_stand_in_only_where_nothing_else_ran(make_record):
+    own = make_record("in1k-moco-v2-200ep", "voc-full", ap=57.0)
+    released = [make_record("given-moco-v2", "voc-full", ap=56.0 + i, seeds=(0, i)) for i in range(2)]
+    line = lines(released, "in1k-voc", "in1k-moco-v2-200ep").loc["AP"]
+    assert (line.ran, line.ours, line.trials) == ("given-moco-v2", 56.5, 2)
+    line = lines([*released, own], "in1k-voc", "in1k-moco-v2-200ep").loc["AP"]
+    assert (line.ran, line.ours, line.trials) == ("in1k-moco-v2-200ep", 57.0, 1), "never mixed"
+    short = make_record("in1k-moco-v2-200ep", "voc-full", ap=1.0, deviations=SETTING)
+    line = lines([*released, short], "in1k-voc", "in1k-moco-v2-200ep").loc["AP"]
+    assert (line.ran, line.ours, line.deviations) == ("given-moco-v2", 56.5, ()), "what followed its protocol first"
+
+
+def test_deltas_are_those_that_the_paper_prints(at_the_paper, make_record):
+    frame = tables.collect(at_the_paper(0.3)).set_index(["table", "label", "metric"])
+    assert frame.reported_delta["in100-voc", "ReSim-C4", "AP"] == pytest.approx(1.5)
+    assert frame.delta["in100-voc", "ReSim-C4", "AP"] == pytest.approx(1.5)
+    assert math.isnan(frame.reported_delta["in100-voc", "MoCo-v2", "AP"])
+    assert math.isnan(frame.delta["in1k-voc", "random init.", "AP"])
+    assert frame.delta["coco-2x", "ReSim-FPN", "mask_AP75"] == pytest.approx(0.9)
+    assert frame.reported_delta[frame.index.get_level_values(0) == "windows-full"].isna().all()
+    records = [
+        make_record("in100-moco-v2", "voc-full", ap=54.4, deviations=SETTING),
+        make_record(*RESIM, ap=55.9),
+    ]
+    assert math.isnan(lines(records).loc["AP"].delta), "the row that is subtracted deviates"
+
+
+# ---------------------------------------------------------------- the protocols of today
+
+
+def test_digest_is_that_of_the_runs(make_record):
+    from resim_bench import runs
+
+    protocol = {"b": [1, 2.5, None], "a": {"β": "×", "lr": 0.03}}
+    assert digest(protocol) == runs.digest(protocol)
+
+
+@pytest.mark.parametrize("side", ["pretrain", "transfer"])
+def test_another_protocol_deviates_on_either_side(make_record, no_pinned_protocols, side):
+    one = make_record(*RESIM, ap=55.9)
+    no_pinned_protocols[side][one[side]["id"]] = digest({"batch": 16})
+    assert lines([one]).loc["AP"].verdict == "match"
+    one[side]["protocol"]["batch"] = 17
+    line = lines([one]).loc["AP"]
+    assert line.verdict == "deviates"
+    assert line.deviations == (f"{side}.protocol is another than {one[side]['id']}'s of today",)
+    assert math.isnan(line.difference)
+    del no_pinned_protocols[side][one[side]["id"]]
+    assert lines([one]).loc["AP"].verdict == "match", "what is not pinned is not checked"
+
+
+def test_a_named_deviation_is_not_named_twice(make_record, no_pinned_protocols):
+    no_pinned_protocols["pretrain"]["in100-resim-c4"] = digest({"batch": 256})
+    line = lines([make_record(*RESIM, deviations=SETTING)]).loc["AP"]
+    assert line.deviations == ("pretrain.epochs 500 → 1",)

@@ -1,3 +1,5 @@
+"""What the terminal shows."""
+
 import re
 
 import pytest
@@ -5,9 +7,26 @@ import pytest
 import tables
 from resim_bench import record
 from resim_bench.errors import UserError
-from resim_bench.experiments import experiments
 
 RESIM = ("in100-resim-c4", "voc-full")
+MINI = """\
+Mini: the same recipes and protocols made small, on generated scenes
+════════════════════════════════════════════════════════════════════
+  pre-train       AP   AP50   AP75  trials
+──────────────────────────────────────────
+full fine-tuning
+  random init.   5.4   11.2    3.4       1
+  MoCo-v2        5.8   12.2    5.1       1
+  ReSim-C4       7.4   17.7    4.1       1
+frozen backbone
+  random init.   5.7   13.8    3.2       1
+  MoCo-v2        3.4    9.3    1.0       1
+  ReSim-C4       7.7   17.5    5.1       1
+
+6 of 6 rows have run.
+This shows that the whole pipeline runs, from images to a table; with a small network, generated
+scenes and one seed it is a check of the pipeline, and no evidence for or against the paper's claim.
+"""
 
 
 def block(text, title):
@@ -22,62 +41,121 @@ def rows(lines):
     return [" ".join(re.sub(r" \[\d+\]", "", line).split()) for line in body]
 
 
-def complete(make_record):
-    reported = {row.experiment: row.reported for t in tables.load_tables().values() for row in t.rows}
-    records = []
-    for experiment in experiments():
-        paper = reported[experiment] or {"AP": 10.0, "AP50": 20.0, "AP75": 8.0}
-        records.append(make_record(*experiment, paper["AP"] + 0.13, paper["AP50"] - 0.21, paper["AP75"] + 10.0))
-    return records
+def shown(records, *arguments, **options):
+    return tables.render(tables.collect(records), *arguments, **options)
+
+
+def flat(text):
+    return re.sub(r"\s+", " ", text)
 
 
 def test_nothing_has_run():
-    text = tables.render(tables.collect([]))
-    lines = block(text, "PASCAL VOC object detection after IN-100")
-    assert rows(lines) == [
-        "random init. 33.8 – – 60.2 – – 33.1 – – 0 unverified",
-        "supervised 44.0 – – 72.8 – – 45.5 – – 0 unverified",
-        "MoCo-v2 54.4 – – 80.1 – – 60.0 – – 0 unverified",
-        "ReSim-C4 55.9 – – 81.3 – – 62.1 – – 0 unverified",
+    text = shown([])
+    assert rows(block(text, "PASCAL VOC object detection after IN-100")) == [
+        "random init. 33.8 60.2 33.1 unverified",
+        "supervised 44.0 72.8 45.5 unverified",
+        "MoCo-v2 54.4 80.1 60.0 unverified",
+        "ReSim-C4 55.9 (+1.5) 81.3 (+1.2) 62.1 (+2.1) unverified",
+    ]
+    assert rows(block(text, "PASCAL VOC object detection after IN-1k"))[7:9] == [
+        "BoWNet 55.8 (+2.3) 81.3 (+0.0) 61.1 (+2.3) no checkpoint",
+        "MoCo 55.9 (+2.4) 81.5 (+0.2) 62.6 (+3.8) unverified",
     ]
     assert "0 of 4 rows verified; run `make pretrain-random` then `make pretrain-in100` then\n" in text
     assert "0 of 5 rows verified; run `make pretrain-in100` then `make transfer-voc-frozen`." in text
+    assert (
+        "0 of 14 rows verified; 1 without a public checkpoint; run `make pretrain-random` then `make pretrain-in1k` "
+        "then `resim-bench import` (9 released backbones) then `make transfer-voc-full`." in flat(text)
+    )
     assert "Mini" not in text
     assert "±" not in text, "no legend of verdicts where there is none"
 
 
-def test_header_stands_over_its_columns():
-    lines = block(tables.render(tables.collect([])), "PASCAL VOC")
-    over, header, first = lines[2], lines[3], lines[5]
-    assert over.split() == ["AP", "AP50", "AP75"]
-    assert header.split() == ["pre-train", *["paper", "ours", "diff"] * 3, "trials", "verdict"]
-    papers = [match.start() for match in re.finditer("paper", header)]
-    for metric, value, start in zip(("AP", "AP50", "AP75"), ("33.8", "60.2", "33.1"), papers, strict=True):
-        assert first[start : start + 5].strip() == value
-        at = re.search(rf"\b{metric}\b", over).start()
-        assert abs((at + len(metric) / 2) - (start + len("paper ours diff") / 2)) <= 1, "centred"
+def test_values_stand_under_their_headings(at_the_paper):
+    lines = block(shown(at_the_paper()), "PASCAL VOC object detection after IN-1k")
+    header = lines[2]
+    for row in lines[4:6]:
+        for metric, value in zip(("AP ", "AP50", "AP75"), re.findall(r"\d\d\.\d", row), strict=True):
+            assert row[header.index(metric) :].startswith(value)
 
 
-def test_everything_has_run(make_record):
-    text = tables.render(tables.collect(complete(make_record)))
-    assert rows(block(text, "Window size and stride: IN-100 pre-training, VOC, frozen"))[3] == (
-        "ReSim-C4 W48-S32 50.0 50.1 +0.1 77.2 77.0 −0.2 55.0 65.0 +10.0 1 match"
-    )
+def test_ours_stands_beneath_the_paper(make_record):
+    records = [make_record(*RESIM, 56.0 + i / 5, 81.3, 62.1, seeds=(0, i)) for i in range(2)]
+    records.append(make_record("in100-moco-v2", "voc-full", 54.5, 80.0, 60.0))
+    assert rows(block(shown(records, ["in100-voc"]), "PASCAL"))[2:] == [
+        "MoCo-v2 54.4 80.1 60.0",
+        "ours 54.5 80.0 60.0 1 match",
+        "ReSim-C4 55.9 (+1.5) 81.3 (+1.2) 62.1 (+2.1)",
+        "ours 56.1 ± 0.1 (+1.6) 81.3 ± 0.0 (+1.3) 62.1 ± 0.0 (+2.1) 2 match",
+    ]
+
+
+def test_coco_stands_side_by_side_with_lines_beneath(make_record):
+    two = {"box_AP": 41.0, "box_AP50": 61.5, "box_AP75": 44.6, "mask_AP": 34.0, "mask_AP50": 58.4, "mask_AP75": 39.6}
+    records = [
+        make_record("in1k-moco-v2-200ep", "coco-2x", metrics=two | {"box_AP": 41.0 + i}, seeds=(0, i)) for i in range(2)
+    ]
+    lines = block(shown(records, ["coco-1x", "coco-2x"]), "COCO")
+    assert lines[0].endswith("schedule 1× and 2×")
+    assert lines[4].split() == ["pre-train", *["AP", "AP50", "AP75"] * 4, "verdict"]
+    assert [word for word in lines[2].split() if "╌" not in word] == ["1×", "2×"]
+    assert [word for word in lines[3].split() if "╌" not in word] == ["bb", "mk", "bb", "mk"]
+    at = next(i for i, line in enumerate(lines) if line.startswith("MoCo-v2"))
+    assert [" ".join(line.split()) for line in lines[at : at + 7]] == [
+        "MoCo-v2 38.9 59.2 42.4 35.4 56.2 37.8 40.9 61.5 44.6 37.0 58.4 39.6",
+        "− supervised +0.0 −0.4 −0.3 +0.0 −0.3 −0.3 +0.3 +0.2 +0.2 +0.2 +0.3 +0.1",
+        "ours – – – – – – 41.5 61.5 44.6 34.0 58.4 39.6",
+        "± 0.7 0.0 0.0 0.0 0.0 0.0",
+        "verdict unverified below, 2 trials",
+        "VADeR [1] 39.2 59.7 42.7 35.6 56.7 38.2 – – – – – – no checkpoint",
+        "− supervised +0.3 +0.1 +0.0 +0.2 +0.2 +0.1",
+    ], "mask AP is below, box AP inconclusive: the graver is the row's"
+    assert lines[at + 4].index("below") == lines[at].index("40.9"), "under the table that it is about"
+    assert any(line.startswith("ReSim-FPNᵀ (400 ep)") for line in lines)
+    assert any(line.startswith("DenseCL† [1]") for line in lines)
+    alone = block(shown(records, ["coco-2x"]), "COCO")
+    assert len(alone[4].split()) == 1 + 6 + 1
+
+
+def test_bold_marks_the_best_of_each_column(make_record):
+    records = [
+        make_record("in100-moco-v2", "voc-full", 54.04, 80.2, 60.0),
+        make_record(*RESIM, 54.01, 80.1, 61.0),
+        make_record("random", "voc-full", 99.0, 99.0, 99.0, deviations={"epochs": [1, 2]}),
+    ]
+    text = shown(records, ["in100-voc"], bold=True)
+    assert re.findall("\033\\[1m(.*?)\033\\[0m", text) == ["54.0", "80.2", "55.9", "81.3", "62.1", "54.0", "61.0"]
+    assert re.sub("\033\\[[01]m", "", text) == shown(records, ["in100-voc"])
+    alone = shown(records[:1], ["in100-voc"], bold=True)
+    assert re.findall("\033\\[1m(.*?)\033\\[0m", alone) == ["55.9", "81.3", "62.1"], "one of ours is not the best"
+
+
+def test_everything_has_run(at_the_paper):
+    text = shown(at_the_paper(0.1))
     assert "4 of 4 rows verified (4 match)." in text
-    assert "• ReSim-C4 W48-S32: AP75 is above." in text
-    assert "run `make" not in text
+    assert "16 of 17 rows verified (16 match); 1 without a public checkpoint." in flat(text)
+    assert "run `" not in text
     assert text.count("95 % confidence") == 1
     assert text.rstrip().endswith("no evidence for or against the paper's claim."), "mini's sentence is the last"
 
 
-def test_lines_fit_a_terminal(make_record):
+def test_another_metric_that_is_above_is_a_remark(make_record):
+    text = shown([make_record(*RESIM, 55.9, 81.3, 72.0)], ["in100-voc"])
+    assert "• ReSim-C4: AP75 is above." in text
+
+
+def test_lines_fit_a_terminal(at_the_paper, make_record):
     long = {f"model.head.setting_{i}": [[1] * 40, {"type": "SGD", "lr": 0.02}] for i in range(9)}
-    deviating = [make_record(*experiment, deviations=long) for experiment in experiments()]
-    for records in ([], complete(make_record), deviating):
-        text = tables.render(tables.collect(records))
-        assert max(map(len, text.splitlines())) <= 100
-        assert text.endswith("\n")
-        assert not text.endswith("\n\n")
+    complete = at_the_paper(0.1)
+    again = [one | {"transfer": one["transfer"] | {"seed": 1}} for one in complete]
+    deviating = [one | {"pretrain": one["pretrain"] | {"deviations": long}} for one in complete]
+    for records in ([], complete, complete + again, deviating):
+        for details in (False, True):
+            text = shown(records, details=details)
+            wide = [line for line in text.splitlines() if len(line) > 100 and "https://" not in line]
+            assert wide == []
+            assert text.endswith("\n")
+            assert not text.endswith("\n\n")
 
 
 def test_deviating_rows_name_a_handful_and_are_not_compared(make_record):
@@ -86,33 +164,61 @@ def test_deviating_rows_name_a_handful_and_are_not_compared(make_record):
         make_record(*RESIM, deviations=setting),
         make_record("in100-moco-v2", "voc-full", deviations={"z": [3, None]}),
     ]
-    text = tables.render(tables.collect(records), ["in100-voc"])
-    assert rows(text.splitlines())[3] == "ReSim-C4 55.9 50.0 – 81.3 75.0 – 62.1 55.0 – 1 deviates"
-    flat = re.sub(r"\s+", " ", text)
+    text = shown(records, ["in100-voc"])
+    assert rows(text.splitlines())[5] == "ours 50.0 75.0 55.0 1 deviates"
     assert (
         "• ReSim-C4 deviates: pretrain.a 1 → 2; pretrain.b 1 → 2; pretrain.c 1 → 2; pretrain.d 1 → 2; and 2 more."
-        in flat
+        in flat(text)
     )
-    assert "• MoCo-v2 deviates: pretrain.z 3 → none." in flat
-    assert "0 of 4 rows verified; 2 deviate from the protocol and are not compared with the paper; run" in flat
+    assert "• MoCo-v2 deviates: pretrain.z 3 → none." in flat(text)
+    assert "0 of 4 rows verified; 2 deviate from the protocol and are not compared with the paper; run" in flat(text)
+    assert "pretrain.f 1 → 2." in flat(shown(records, ["in100-voc"], details=True)), "all of them"
 
 
-def test_mini_appears_with_its_records_and_closes_with_what_it_shows(make_record):
-    mini = [one for one in complete(make_record) if one["pretrain"]["id"].startswith("mini")]
-    text = tables.render(tables.collect(mini))
-    lines = block(text, "Mini")
-    assert [row.split()[-4:] for row in rows(lines) if "." in row] == [["10.1", "19.8", "18.0", "1"]] * 6
-    assert [row for row in rows(lines) if "1" not in row] == ["full fine-tuning", "frozen backbone"]
-    assert "6 of 6 rows have run." in lines
-    assert "paper" not in lines[2]
-    closing = " ".join(text.splitlines()[-2:])
-    assert "generated scenes and one seed" in closing
-    assert closing.endswith("no evidence for or against the paper's claim.")
+def test_details_say_what_stands_behind_each_row(make_record):
+    records = [make_record(*RESIM, 56.0, seeds=(i, i)) for i in range(2)] + [make_record("given-moco-v2", "voc-full")]
+    text = flat(shown(records, details=True))
+    assert (
+        "• ReSim-C4: in100-resim-c4 under voc-full, 2 trials of 2 pre-trainings, on 2 x cpu, commit abc; "
+        "AP +0.1 to the paper, 95 % −0.4 … +0.6. Printed there, row 4. Recipe inferred: " in text
+    )
+    assert "• MoCo-v2: given-moco-v2 under voc-full, 1 trial of the released weights, on 2 x cpu" in text
+    assert "• supervised: nothing has run: `make pretrain-in100`, then `make transfer-voc-full`." in text
+    swav = "`resim-bench import FILE --as given-swav` (FILE: https://dl.fbaipublicfiles.com/deepcluster/"
+    assert f"• SwAV: nothing has run: {swav}" in text
+    fpn = "`make pretrain-in1k` or, with the released weights, `resim-bench import FILE --as given-resim-fpn-400ep`"
+    assert f"• ReSim-FPNᵀ (400 ep) (2×): nothing has run: {fpn} (FILE: https://" in text
+    assert "then `make transfer-coco-2x-fpn-t`. Printed there, row 9" in text
+    assert "• VADeR (1×): its authors published no weights." in text
+    assert "Copied from MoCo's README, a mean of 5 trials. Recipe published." in text
+    assert "nothing has run" not in shown(records)
+
+
+def test_released_weights_that_are_not_listed_are_still_named(monkeypatch):
+    monkeypatch.setattr("tables.prose.given", lambda: {})
+    text = flat(shown([], ["in1k-voc"], details=True))
+    assert "`resim-bench import FILE --as given-swav` (FILE: where its authors publish it)" in text
+
+
+def test_mini_is_what_it_was(make_record):
+    printed = [[float(n) for n in re.findall(r"\d+\.\d", line)] for line in MINI.splitlines() if " 1" in line[-2:]]
+    named = tables.load_tables()["mini"].rows
+    records = [make_record(row.pretrain, row.transfer, *numbers) for row, numbers in zip(named, printed, strict=True)]
+    text = shown(records)
+    assert text.endswith("\n\n\n" + MINI)
+    assert shown(records, ["mini"]) == MINI
+
+
+def test_our_own_tables_appear_with_their_records(make_record):
+    text = shown([make_record("in100-moco-v2", "voc-frozen-res5", 44.0)])
+    assert rows(block(text, "VOC, the other reading"))[1] == "MoCo-v2, IN-100 44.0 75.0 55.0 1"
+    assert "1 of 3 rows have run" in text
+    assert "COCO with a frozen backbone" not in text
 
 
 def test_no_negative_zero(make_record):
-    text = tables.render(tables.collect([make_record(*RESIM, ap=55.89)]), ["in100-voc"])
-    assert "55.9 55.9 +0.0" in text
+    text = shown([make_record(*RESIM, ap=55.89), make_record("in100-moco-v2", "voc-full", 55.91)], ["in100-voc"])
+    assert "55.9 (+0.0)" in flat(text)
 
 
 def test_mini_on_request_without_records():
@@ -121,10 +227,21 @@ def test_mini_on_request_without_records():
     assert "0 of 6 rows have run; run `make mini`." in text
 
 
-def test_report_reads_roots_and_refuses_unknown_tables(make_record, tmp_path):
+def test_report_reads_roots_and_refuses_unknown_tables_and_formats(make_record, tmp_path):
     record.write(tmp_path / "a", make_record(*RESIM, ap=55.9, ap50=81.3, ap75=62.1))
     text = tables.report([tmp_path / "absent", tmp_path / "a"], ["windows-full"])
     assert text.count("═\n") == 1
-    assert rows(block(text, "Window size"))[3].endswith("55.9 55.9 +0.0 81.3 81.3 +0.0 62.1 62.1 +0.0 1 match")
+    assert rows(block(text, "Window size"))[3:5] == ["ReSim-C4 W48-S32 55.9 81.3 62.1", "ours 55.9 81.3 62.1 1 match"]
     with pytest.raises(UserError, match="no table 'windows': choose from in100-voc, windows-full"):
         tables.report([], ["windows"])
+    with pytest.raises(UserError, match="no format 'html': choose from terminal, markdown, latex, csv"):
+        tables.report([], form="html")
+
+
+def test_claims_stand_under_all_the_papers_tables(make_record):
+    text = flat(shown([]).split("What the summary says in words")[1])
+    assert "ReSim is above MoCo-v2 in every table. In the paper: 80 of 81 comparisons hold; tie: " in text
+    assert "tie: ReSim-C4 / DenseCL, AP (in1k-voc)." in text
+    assert "fails: ReSim-C4 W48-S32 / ReSim-C4 W64-S48, AP, AP75 (windows-full)." in text
+    assert "In ours" not in text
+    assert "What the summary says" not in shown([], ["in1k-voc"])

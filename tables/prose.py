@@ -1,0 +1,184 @@
+"""What is said in words beneath a table, the same for every format: items of a mark and a text."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+import pandas as pd
+
+from resim_bench.experiments import given
+from tables import claims, layout
+from tables.compare import ABOVE, BELOW, BOUND, COMPARED, DEVIATES, NO_CHECKPOINT, PRIOR_STD
+from tables.paper import Row, Table, load_claims, load_tables
+
+Item = tuple[str, str]
+DEVIATIONS_NAMED = 4
+LEGEND = (
+    "In per cent; ours is the mean ± the spread over pre-trainings or, of one, over its transfers. A verdict is that "
+    f"of AP: `match` when the difference to the paper lies within ±{BOUND['AP']} (COCO ±{BOUND['box_AP']}, the graver "
+    "of box and mask) with 95 % confidence, `below` or `above` when outside, else `inconclusive`. With one "
+    f"pre-training its own scatter is not in the confidence: the spread, never taken below {PRIOR_STD['AP']} for AP, "
+    "is that of transfers alone."
+)
+
+
+def beneath(tables: Sequence[Table], frame: pd.DataFrame, details: bool) -> list[Item]:
+    """Status, remarks and footnotes of tables that stand side by side; with `details` what stands behind each row."""
+    heads = pd.concat([layout.headline(frame[frame.table == table.id]) for table in tables])
+    items = [("", _status(tables, heads)), *_remarks(tables, frame, heads, None if details else DEVIATIONS_NAMED)]
+    marks = layout.footnotes(tables)
+    general = dict.fromkeys(text for table in tables for text in table.notes.values() if text not in marks)
+    items += [(f"[{number}]", text) for text, number in marks.items()] + [("•", text) for text in general]
+    if details:
+        items += [item for table in tables for item in _details(table, frame[frame.table == table.id], len(tables) > 1)]
+    return items + [("", table.closing) for table in tables if table.closing]
+
+
+def _status(tables: Sequence[Table], heads: pd.DataFrame) -> str:
+    """One sentence: how much of the table stands on runs, and the commands that fill the rest."""
+    reports = tables[0].reports
+    counted = heads[heads.reported.notna()] if reports else heads
+    counts = Counter(counted.verdict)
+    ran = int((counted.trials > 0).sum())
+    if reports:
+        sentence = f"{sum(counts[verdict] for verdict in COMPARED)} of {len(counted)} rows verified"
+        found = [f"{counts[verdict]} {verdict}" for verdict in COMPARED if counts[verdict]]
+    else:
+        sentence, found = f"{ran} of {len(counted)} rows have run", []
+    if found:
+        sentence += f" ({', '.join(found)})"
+    if counts[NO_CHECKPOINT]:
+        sentence += f"; {counts[NO_CHECKPOINT]} without a public checkpoint"
+    if counts[DEVIATES]:
+        one = counts[DEVIATES] == 1
+        sentence += f"; {counts[DEVIATES]} {'deviates' if one else 'deviate'} from the protocol"
+        sentence += f" and {'is' if one else 'are'} not compared with the paper" if reports else ""
+    missing = [
+        (table, table.rows[line.row])
+        for table in tables
+        for line in heads[(heads.table == table.id) & (heads.trials == 0)].itertuples()
+        if line.pretrain
+    ]
+    if missing:
+        sentence += f"; run {' then '.join(_commands(missing))}"
+    return sentence + "."
+
+
+def _commands(missing: Iterable[tuple[Table, Row]]) -> list[str]:
+    """The steps that fill these rows, each in backticks."""
+    missing = list(missing)
+    own = dict.fromkeys(step for table, _ in missing for step in table.run)
+    if own:
+        return [f"`{step}`" for step in own]
+    ids = dict.fromkeys(row.pretrain for _, row in missing)
+    families = dict.fromkeys(id.split("-")[0] for id in ids if not id.startswith("given-"))
+    released = [id for id in ids if id.startswith("given-")]
+    steps = [f"`make pretrain-{family}`" for family in families]
+    if released:
+        which = ", ".join(released) if len(released) < 3 else f"{len(released)} released backbones"
+        steps.append(f"`resim-bench import` ({which})")
+    return steps + [f"`make transfer-{transfer}`" for transfer in dict.fromkeys(row.transfer for _, row in missing)]
+
+
+def _remarks(tables: Sequence[Table], frame: pd.DataFrame, heads: pd.DataFrame, named: int | None) -> list[Item]:
+    """What the verdict of a row leaves out: how it deviates, and another metric that is below or above."""
+    by_id = {table.id: table for table in tables}
+    several = len(tables) > 1
+    items = deviating(heads, lambda line: _name(by_id[line.table], line.row, several), named)
+    verdicts = {(line.table, line.row): line.verdict for line in heads.itertuples()}
+    for line in frame.itertuples():
+        if line.verdict in (BELOW, ABOVE) and line.verdict != verdicts[line.table, line.row]:
+            table = by_id[line.table]
+            items.append(("•", f"{_name(table, line.row, several)}: {table.heading(line.metric)} is {line.verdict}."))
+    return items
+
+
+def deviating(heads: pd.DataFrame, name: Callable, named: int | None = DEVIATIONS_NAMED) -> list[Item]:
+    """How rows deviate; `name` makes a row's name of its line, of each row `named` settings are named (None: all)."""
+    alike = defaultdict(list)  # rows of one short run mostly deviate alike: they share an item
+    for line in heads[heads.verdict == DEVIATES].itertuples():
+        alike[line.deviations].append(name(line))
+    items = []
+    for deviations, names in alike.items():
+        shown = deviations[:named]
+        rest = f"; and {len(deviations) - len(shown)} more" if len(deviations) > len(shown) else ""
+        verb = "deviates" if len(names) == 1 else "deviate"
+        items.append(("•", f"{', '.join(names)} {verb}: {'; '.join(shown)}{rest}."))
+    return items
+
+
+def _name(table: Table, number: int, several: bool) -> str:
+    return table.rows[number].name + (f" ({table.short})" if several else "")
+
+
+# ---------------------------------------------------------------- what stands behind each row
+
+
+def _details(table: Table, frame: pd.DataFrame, several: bool) -> list[Item]:
+    heads = layout.headline(frame)
+    titled = f"{table.short}: " if several else ""
+    items = [("•", f"{titled}the paper's numbers are from {table.source}.")] if table.reports else []
+    for number, row in enumerate(table.rows):
+        head = heads.loc[number]
+        sentences = [_what_ran(table, row, head) if head.trials else _what_is_missing(table, row)]
+        sentences += [f"{row.source[0].upper()}{row.source[1:]}"] if row.source else []
+        sentences += [f"Copied from {row.copied_from}"] if row.copied_from else []
+        if row.recipe:
+            sentences.append(f"Recipe {row.recipe}" + (f": {row.why}" if row.why else ""))
+        items.append(("•", f"{_name(table, number, several)}: {'. '.join(sentences)}."))
+    return items
+
+
+def _what_ran(table: Table, row: Row, head) -> str:
+    trials = layout.counted(head.trials, "trial")
+    released = head.ran.startswith("given-")
+    weights = "the released weights" if released else layout.counted(head.pretrainings, "pre-training")
+    text = f"{head.ran} under {row.transfer}, {trials} of {weights}, on {head.devices}, commit {head.commits}"
+    if head.verdict in COMPARED:
+        low, difference, high = (layout.one_decimal(v, signed=True) for v in (head.low, head.difference, head.high))
+        text += f"; {table.heading(head.metric)} {difference} to the paper, 95 % {low} … {high}"
+    return text
+
+
+def _what_is_missing(table: Table, row: Row) -> str:
+    if row.unavailable:
+        return row.unavailable
+    if table.run:
+        return f"nothing has run: {' then '.join(_commands([(table, row)]))}"
+    steps = [_importing(row.pretrain)] if row.pretrain.startswith("given-") else _commands([(table, row)])[:1]
+    either = f" or, with the released weights, {_importing(row.released)}" if row.released else ""
+    return f"nothing has run: {steps[0]}{either}, then `make transfer-{row.transfer}`"
+
+
+def _importing(id: str) -> str:
+    source = given().get(id, {}).get("url", "where its authors publish it")
+    return f"`resim-bench import FILE --as {id}` (FILE: {source})"
+
+
+# ---------------------------------------------------------------- the claims
+
+
+def on_claims(frame: pd.DataFrame, *sides: str) -> list[Item]:
+    """What the summary says in words and how it stands in the numbers of these sides, `reported` or `ours`.
+
+    An item a claim; one without any number to compare is left out.
+    """
+    tables = load_tables()
+    items = []
+    for claim in load_claims():
+        found = {side: claims.check(frame, claim, side) for side in sides}
+        sentences = [_on_claim(side, compared, tables) for side, compared in found.items() if compared]
+        items += [("•", f"{claim.text}. {' '.join(sentences)}")] if sentences else []
+    return items
+
+
+def _on_claim(side: str, found: list[claims.Comparison], tables: dict[str, Table]) -> str:
+    counts = Counter(one.outcome for one in found)
+    text = f"{'In ours' if side == 'ours' else 'In the paper'}: {counts[claims.HOLDS]} of {len(found)} comparisons hold"
+    for outcome in (claims.TIE, claims.FAILS):
+        where: dict = defaultdict(list)
+        for one in found:
+            if one.outcome == outcome:
+                where[one.above, one.below, one.table].append(tables[one.table].heading(one.metric))
+        places = [f"{high} / {low}, {', '.join(metrics)} ({table})" for (high, low, table), metrics in where.items()]
+        text += f"; {outcome}: {'; '.join(places)}" if places else ""
+    return text + "."

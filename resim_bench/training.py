@@ -5,6 +5,8 @@ iteration for the model. So nothing random needs to be saved, and an interrupted
 that was never interrupted.
 """
 
+import contextlib
+import io
 import itertools
 import logging
 import os
@@ -172,6 +174,12 @@ class QuietRunner(Runner):
                 handler.addFilter(_is_for_the_console)
                 handler.setFormatter(logging.Formatter("  %(message)s"))
         return logger
+
+    def resume(self, *args, **kwargs):
+        """Continue, and say where; mmengine prints a path in every process."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().resume(*args, **kwargs)
+        say(f"  continues after iteration {self.iter}")
 
 
 @FUNCTIONS.register_module()

@@ -116,7 +116,7 @@ def _name(table: Table, number: int, several: bool) -> str:
 def _details(table: Table, frame: pd.DataFrame, several: bool) -> list[Item]:
     heads = layout.headline(frame)
     titled = f"{table.short}: " if several else ""
-    items = [("•", f"{titled}the paper's numbers are from {table.source}.")] if table.reports else []
+    items = [("•", f"{titled}The paper's numbers are from {table.source}.")] if table.reports else []
     for number, row in enumerate(table.rows):
         head = heads.loc[number]
         sentences = [_what_ran(table, row, head) if head.trials else _what_is_missing(table, row)]

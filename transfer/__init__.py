@@ -1,7 +1,7 @@
 """A backbone becomes average precision: the paper's detection protocols on MMDetection.
 
 Importing this package is all that plain MMDetection needs (`custom_imports = dict(imports=["transfer"])`): it puts
-torchvision's kernels where mmcv has no compiled operators and registers heads, data set, hooks and metric. It does
+torchvision's kernels where mmcv has no compiled operators and registers heads, data sets, hooks and metrics. It does
 so without importing mmdet, which takes seconds: the metric and the configs stay quick to reach.
 """
 
@@ -26,4 +26,4 @@ mmengine.logging.print_log = _print_log_without_onedl
 mmcv_ops.install()
 
 from resim_bench import training  # noqa: E402, F401  (registers the sampler that the configs name)
-from transfer import datasets, heads, hooks, metrics  # noqa: E402, F401
+from transfer import coco, heads, hooks, metrics, voc  # noqa: E402, F401

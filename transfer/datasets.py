@@ -1,149 +1,48 @@
-"""A folder in the format of PASCAL VOC, with Detectron2's boxes and draws that do not depend on history.
-
-    VOCdevkit/VOC2007/{Annotations/<id>.xml, JPEGImages/<id>.jpg, ImageSets/Main/{trainval,test}.txt}
-    VOCdevkit/VOC2012/{…, ImageSets/Main/trainval.txt}
-
-Every VOC20xx with a trainval trains, VOC2007 tests.
-"""
+"""What every detection data set is: a folder with a training and a test split, read into draws without history."""
 
 import random
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from xml.etree import ElementTree
 
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS
 
+from resim_bench import runs
 from resim_bench.errors import UserError
 
-HOW_TO_GET = "give a VOCdevkit folder by --data, or put PASCAL VOC 2007 and 2012 into data/VOCdevkit"
+
+class Object(NamedTuple):
+    """An annotated object.
+
+    `ignore` says that a detector is not blamed for missing it: VOC's difficult objects, COCO's crowds. `mask` is COCO's
+    segmentation: a list of polygons [x0, y0, x1, y1, …], or a run-length code as a dict.
+    """
+
+    name: str
+    box: tuple[float, float, float, float]  # (x0, y0, x1, y1) in continuous pixels
+    ignore: bool
+    mask: list | dict | None = None
 
 
 class Annotation(NamedTuple):
-    """One image of a VOC folder.
+    """An image with its objects; `source` is the file that annotates it."""
 
-    `objects` holds (class name, (x0, y0, x1, y1), difficult): boxes in continuous pixels, [xmin - 1, ymin - 1, xmax,
-    ymax] of the 1-based inclusive corners in the file, as Detectron2 reads them.
-    """
-
+    id: str | int
     image: Path
-    xml: Path
+    source: Path
     width: int
     height: int
-    objects: tuple[tuple[str, tuple[float, float, float, float], bool], ...]
+    objects: tuple[Object, ...]
 
 
-def find_devkit(folder: Path) -> Path:
-    """`folder` itself where it holds VOC20xx folders, else the VOCdevkit in it.
+class Split(NamedTuple):
+    """The images of a training or test split, and the classes that its annotations know, in the order of labels."""
 
-    Raises:
-        UserError: neither holds one.
-    """
-    folder = Path(folder)
-    for candidate in (folder, folder / "VOCdevkit"):
-        if any(_years(candidate)):
-            return candidate
-    problem = "holds no VOC20xx folder" if folder.is_dir() else "does not exist"
-    raise UserError(f"the VOC folder {folder} {problem}: {HOW_TO_GET}")
-
-
-def _years(devkit: Path) -> list[Path]:
-    return sorted(year for year in devkit.glob("VOC20*") if re.fullmatch(r"VOC20\d\d", year.name) and year.is_dir())
-
-
-def read_split(devkit: Path, split: str) -> list[Annotation]:
-    """The images of a split, in the order of its files.
-
-    Args:
-        devkit: the folder that holds VOC2007 and perhaps other years.
-        split: `train` (the trainval of every year) or `test` (VOC2007's test).
-
-    Raises:
-        UserError: the split, an annotation or an image is missing, or an annotation cannot be read.
-    """
-    years = _years(Path(devkit)) if split == "train" else [Path(devkit) / "VOC2007"]
-    name = {"train": "trainval.txt", "test": "test.txt"}[split]
-    lists = [year / "ImageSets" / "Main" / name for year in years]
-    present = [file for file in lists if file.is_file()]
-    if not present:
-        wanted = Path(devkit) / "VOC2007" / "ImageSets" / "Main" / name
-        raise UserError(f"there is no {wanted}: {HOW_TO_GET}")
-    annotations = [annotation for file in present for annotation in _read_list(file)]
-    if not annotations:
-        raise UserError(f"{present[0]} names no image: {HOW_TO_GET}")
-    return annotations
-
-
-def _read_list(file: Path) -> Iterator[Annotation]:
-    year = file.parents[2]
-    images = {image.stem: image for image in (year / "JPEGImages").glob("*")}
-    for line in file.read_text().split("\n"):
-        if not line.strip():
-            continue
-        name = line.split()[0]
-        if name not in images:
-            raise UserError(f"{file} names '{name}', but there is no {year / 'JPEGImages' / name}.jpg")
-        yield _read_xml(year / "Annotations" / f"{name}.xml", images[name])
-
-
-def _read_xml(xml: Path, image: Path) -> Annotation:
-    try:
-        root = ElementTree.parse(xml).getroot()
-        size = root.find("size")
-        return Annotation(
-            image,
-            xml,
-            int(size.find("width").text),
-            int(size.find("height").text),
-            tuple(_read_object(node) for node in root.iterfind("object")),
-        )
-    except FileNotFoundError:
-        raise UserError(f"there is no annotation {xml}: restore it, or take its image out of the list") from None
-    except (ElementTree.ParseError, AttributeError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{xml} is no annotation in VOC's format ({error}): repair or replace it") from None
-
-
-def _read_object(node) -> tuple[str, tuple[float, float, float, float], bool]:
-    box = node.find("bndbox")
-    xmin, ymin, xmax, ymax = (float(box.find(corner).text) for corner in ("xmin", "ymin", "xmax", "ymax"))
-    difficult = node.find("difficult")
-    return (
-        node.find("name").text.strip(),
-        (xmin - 1, ymin - 1, xmax, ymax),
-        difficult is not None and difficult.text.strip() == "1",
-    )
-
-
-def class_names(annotations: Sequence[Annotation]) -> tuple[str, ...]:
-    """The classes that occur, sorted: for PASCAL VOC its twenty in their usual order.
-
-    Raises:
-        UserError: there is no object at all.
-    """
-    names = {name for annotation in annotations for name, _, _ in annotation.objects}
-    if not names:
-        raise UserError(f"no object is annotated beside {annotations[0].xml}: there is nothing to train on")
-    return tuple(sorted(names))
-
-
-def check_classes(annotations: Sequence[Annotation], classes: Sequence[str]) -> None:
-    """Refuse annotations with a class that `classes` lacks; a class that does not occur is fine.
-
-    Raises:
-        UserError: names the first such object's file and class.
-    """
-    for annotation in annotations:
-        for name, _, _ in annotation.objects:
-            if name not in classes:
-                raise UserError(
-                    f"{annotation.xml} has an object of class '{name}', which is not among the classes "
-                    f"{', '.join(classes)}: give a list that holds it, or none to read it from the annotations"
-                )
+    annotations: list[Annotation]
+    classes: tuple[str, ...]
 
 
 @contextmanager
@@ -162,64 +61,101 @@ def seeded(*position: int):
         random.setstate(before[2])
 
 
-@DATASETS.register_module()
-class VOCFolder(BaseDataset):
-    """A split of a VOC folder for MMDetection.
+class DetectionFolder(BaseDataset):
+    """A split of a folder for MMDetection; a subclass says how the folder is found and read.
 
-    Training takes difficult objects as positives and leaves out empty boxes and images without any object; testing
-    keeps all and marks difficult objects to be ignored. An index may be `(draw, index)`: then everything random about
+    Training leaves out boxes without area in the image, as Detectron2 does (every anchor would match one at an IoU of
+    0), and images without any object; testing keeps all. An index may be `(draw, index)`: then everything random about
     the sample is a function of (seed, draw), whatever worker makes it and whenever.
 
     Args:
-        data_root: the VOCdevkit folder.
+        data_root: the folder.
         split: `train` or `test`.
-        classes: names by label; None takes those that occur in the training split, sorted.
+        classes: names by label; None takes those of the training split.
         seed: of the draws.
         pipeline: MMDetection's transforms.
 
     Raises:
-        UserError: see `read_split`; a class occurs that `classes` lacks; an image cannot be read.
+        UserError: the folder cannot be read; a class occurs that `classes` lacks; an image cannot be read.
     """
+
+    trains_on_ignored: bool
 
     def __init__(self, data_root, split, classes=None, seed=0, pipeline=()):
         self.split, self.seed = split, seed
-        devkit = find_devkit(data_root)
-        self.annotations = read_split(devkit, split)
-        if classes is None:
-            classes = class_names(self.annotations if split == "train" else read_split(devkit, "train"))
+        root = self.find(data_root)
         super().__init__(
-            metainfo=dict(classes=tuple(classes)),
-            data_root=str(devkit),
+            metainfo=dict(classes=tuple(classes or self.read(root, "train").classes)),
+            data_root=str(root),
             pipeline=list(pipeline),
             test_mode=split == "test",
         )
 
-    def load_data_list(self):
-        """MMDetection's form of the annotations."""
-        labels = {name: label for label, name in enumerate(self.metainfo["classes"])}
-        check_classes(self.annotations, labels)
-        infos = [self._info(annotation, labels) for annotation in self.annotations]
-        return [info for info in infos if info["instances"] or self.test_mode]
+    @staticmethod
+    def find(folder: Path) -> Path:
+        """The data set's own folder, where `folder` is it or holds it; UserError where there is none."""
+        raise NotImplementedError
 
-    def _info(self, annotation: Annotation, labels: dict[str, int]) -> dict:
+    @staticmethod
+    def read(root: Path, split: str) -> Split:
+        """The split `train` or `test`; UserError where a file is missing or broken."""
+        raise NotImplementedError
+
+    @classmethod
+    def facts(cls, root: Path, classes: Sequence[str] | None = None) -> dict:
+        """Digest of the files, number of images that train and of those that test, class names.
+
+        Raises:
+            UserError: see `read`; a class occurs that `classes` lacks; there is nothing to train on or to find.
+        """
+        train, test = (cls.read(root, split) for split in ("train", "test"))
+        training = [a for a in train.annotations if cls.trained_on(a)]
+        to_find = [o for a in test.annotations for o in a.objects if not o.ignore]
+        for name, some in (("training", training), ("test", to_find)):
+            if not some:
+                raise UserError(f"no image of the {name} split in {root} has an object that counts: annotate some")
+        classes = list(classes or train.classes)
+        check_classes([*train.annotations, *test.annotations], classes)
+        files = {file for a in (*train.annotations, *test.annotations) for file in (a.image, a.source)}
+        return {
+            "digest": runs.data_digest(root, files),
+            "train_images": len(training),
+            "test_images": len(test.annotations),
+            "classes": classes,
+        }
+
+    @classmethod
+    def trained_on(cls, annotation: Annotation) -> list[Object]:
+        """The objects of an image that train."""
+
         def is_inside(box):
             x0, y0, x1, y1 = box
             return min(x1, annotation.width) > max(x0, 0) and min(y1, annotation.height) > max(y0, 0)
 
+        return [o for o in annotation.objects if is_inside(o.box) and (cls.trains_on_ignored or not o.ignore)]
+
+    def load_data_list(self):
+        """MMDetection's form of the annotations."""
+        annotations = self.read(Path(self.data_root), self.split).annotations
+        labels = {name: label for label, name in enumerate(self.metainfo["classes"])}
+        check_classes(annotations, labels)
+        infos = [self._info(annotation, labels) for annotation in annotations]
+        return [info for info in infos if info["instances"] or self.test_mode]
+
+    def _info(self, annotation: Annotation, labels: dict[str, int]) -> dict:
         return {
-            "img_id": annotation.xml.stem,
+            "img_id": annotation.id,
             "img_path": str(annotation.image),
             "width": annotation.width,
             "height": annotation.height,
             "instances": [
                 {
-                    "bbox": list(box),
-                    "bbox_label": labels[name],
-                    "ignore_flag": int(difficult and self.test_mode),
+                    "bbox": list(o.box),
+                    "bbox_label": labels[o.name],
+                    "ignore_flag": int(o.ignore and self.test_mode),
+                    "mask": o.mask,
                 }
-                for name, box, difficult in annotation.objects
-                # Detectron2 drops empty boxes in training; every anchor would match one at an IoU of 0
-                if self.test_mode or is_inside(box)
+                for o in (annotation.objects if self.test_mode else self.trained_on(annotation))
             ],
         }
 
@@ -241,3 +177,18 @@ class VOCFolder(BaseDataset):
             return self.pipeline(info)
         except (OSError, SyntaxError, AssertionError) as error:  # what Pillow and OpenCV say of a broken file
             raise UserError(f"cannot read the image {info['img_path']} ({error}): repair or replace it") from error
+
+
+def check_classes(annotations: Sequence[Annotation], classes: Sequence[str]) -> None:
+    """Refuse annotations with a class that `classes` lacks; a class that does not occur is fine.
+
+    Raises:
+        UserError: names the first such object's file and class.
+    """
+    for annotation in annotations:
+        for o in annotation.objects:
+            if o.name not in classes:
+                raise UserError(
+                    f"{annotation.source} has an object of class '{o.name}', which is not among the classes "
+                    f"{', '.join(classes)}: give a list that holds it, or none to read it from the annotations"
+                )

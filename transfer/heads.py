@@ -1,8 +1,12 @@
-"""The head that Detectron2 calls `Res5ROIHeadsExtraNorm`: layer4 on every region, then one more norm."""
+"""Detectron2's heads where MMDetection's differ: res5 with one more norm, and how the mask predictor starts.
+
+Importing mmdet takes seconds and only building a model needs it: it is imported there.
+"""
 
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
+from torch import nn
 
 
 @MODELS.register_module()
@@ -22,7 +26,6 @@ class ResLayerExtraNorm(BaseModule):
     """
 
     def __init__(self, depth, stride=2, norm_cfg=None, frozen=False, init_cfg=None):
-        # Importing mmdet takes seconds; only building a model needs it.
         from mmcv.cnn import build_norm_layer
         from mmdet.models.backbones import ResNet
         from mmdet.models.layers import ResLayer
@@ -55,3 +58,19 @@ class ResLayerExtraNorm(BaseModule):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+
+@MODELS.register_module(name="Detectron2MaskHead")
+def detectron2_mask_head(**settings) -> nn.Module:
+    """MMDetection's `FCNMaskHead`, whose predictor starts as Detectron2's: N(0, 0.001), so that no mask is sure.
+
+    MMDetection draws it from Kaiming's distribution, whatever `init_cfg` says.
+    """
+    from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+
+    class Detectron2MaskHead(FCNMaskHead):
+        def init_weights(self):
+            super().init_weights()
+            nn.init.normal_(self.conv_logits.weight, std=0.001)
+
+    return Detectron2MaskHead(**settings)

@@ -1,4 +1,4 @@
-"""What the protocols ask of the training loop: the pre-trained trunk, precise batch norm, plain float32."""
+"""What the protocols ask of the training loop: the pre-trained weights, precise batch norm, plain float32."""
 
 import copy
 from itertools import islice
@@ -9,11 +9,12 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from resim_bench import backbone
+from resim_bench import backbone, training
 from resim_bench.errors import UserError
+from transfer import weights
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -21,64 +22,16 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def trunk_of(model: nn.Module) -> dict[str, Tensor]:
-    """The detector's tensors that a pre-trained trunk fills, by torchvision's key names; writing to them loads."""
-    trunk = dict(model.backbone.state_dict())
-    shared = model.roi_head.shared_head.state_dict() if model.roi_head.with_shared_head else {}
-    return trunk | {key: value for key, value in shared.items() if key.startswith("layer4.")}
-
-
-def load_trunk(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
-    """Copy a torchvision ResNet trunk (no `fc`) into the detector, strictly both ways.
-
-    Raises:
-        UserError: a key is missing, left over, or of another shape; nothing is copied then.
-    """
-    trunk = trunk_of(model)
-    wrong = {
-        "lacks": sorted(trunk.keys() - state_dict.keys()),
-        "has no place for": sorted(state_dict.keys() - trunk.keys()),
-        "has another shape for": sorted(k for k in trunk.keys() & state_dict if trunk[k].shape != state_dict[k].shape),
-    }
-    said = [f"{what} {', '.join(keys[:3])}{_more(keys)}" for what, keys in wrong.items() if keys]
-    if said:
-        raise UserError(
-            f"the backbone does not fit the detector, it {' and '.join(said)}: give one of its architecture"
-        )
-    with torch.no_grad():
-        for key, value in trunk.items():
-            value.copy_(state_dict[key])
-
-
-def _more(keys: list[str]) -> str:
-    return f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-
-
-def frozen_keys(model: nn.Module) -> list[str]:
-    """The trunk's keys that training must not touch: no gradient, or statistics of a norm in evaluation mode.
-
-    Sets training mode, as the loop does before each iteration.
-    """
-    model.train()
-    parts = [model.backbone, model.roi_head.shared_head] if model.roi_head.with_shared_head else [model.backbone]
-    frozen = set()
-    for part in parts:
-        frozen |= {name for name, parameter in part.named_parameters() if not parameter.requires_grad}
-        for prefix, module in part.named_modules():
-            if isinstance(module, _BatchNorm) and not module.training:
-                frozen |= {f"{prefix}.{name}" for name, _ in module.named_buffers(recurse=False)}
-    return sorted(frozen & trunk_of(model).keys())
-
-
 @HOOKS.register_module()
 class BackboneHook(Hook):
-    """Load the trunk from a backbone file before training; prove after it that what is frozen never changed.
+    """Load a backbone file before training and say so; prove after it that what is frozen never changed.
 
     It loads at the start of the loop: later than the initialisation of weights, and not at all when the run
-    continues from a checkpoint.
+    continues from a checkpoint. `parameters` then says what was loaded, dropped and fresh.
 
     Args:
         path: of the file (`resim_bench.backbone`).
+        neck: start the detector's feature pyramid from the pre-trained one.
 
     Raises:
         UserError: no path was given, the file is none, or it does not fit.
@@ -86,23 +39,31 @@ class BackboneHook(Hook):
 
     priority = "VERY_HIGH"
 
-    def __init__(self, path=None):
-        self.path = path
+    def __init__(self, path=None, neck=False):
+        self.path, self.neck = path, neck
 
     def before_train(self, runner):
         """Load, unless the run continues."""
         if not self.path:
             raise UserError("no backbone was given: set custom_hooks.0.path to a backbone file")
-        if runner.iter == 0:
-            state_dict, _ = backbone.load(self.path)
-            load_trunk(unwrapped(runner.model), state_dict)
+        model = unwrapped(runner.model)
+        state_dict, _ = backbone.load(self.path)
+        self.parameters = weights.parameters(model, state_dict, self.neck)
+        if runner.iter > 0:
+            return
+        weights.load(model, state_dict, self.neck)
+        said = {what: f"{what} {', '.join(names)}" for what, names in self.parameters.items() if names}
+        fresh = said.pop("fresh")
+        for line in ("; ".join(said.values()), fresh):
+            runner.logger.info(line)
+            training.say(f"  {line}")
 
     def after_train(self, runner):
         """Compare the frozen tensors with the file, bit for bit."""
         model = unwrapped(runner.model)
-        keys, trunk = frozen_keys(model), trunk_of(model)
+        keys, own, places = weights.frozen_keys(model), model.state_dict(), weights.trunk_places(model)
         state_dict, _ = backbone.load(self.path)
-        changed = [key for key in keys if not torch.equal(trunk[key].cpu(), state_dict[key])]
+        changed = [key for key in keys if not torch.equal(own[places[key]].cpu(), state_dict[key])]
         if changed:
             raise RuntimeError(f"training changed {len(changed)} frozen tensors, among them {changed[0]}")
         runner.logger.info(f"{len(keys)} frozen tensors of the trunk are what was loaded, bit for bit")

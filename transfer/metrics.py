@@ -1,17 +1,26 @@
-"""Average precision as the paper's VOC tables mean it: 11 points of VOC07, mean over ten IoU thresholds.
+"""Average precision as the paper's tables mean it, unrounded.
 
-The definition is Detectron2's (`detectron2/evaluation/pascal_voc_evaluation.py`; reference section 2), without its
-rounding of scores and boxes: a detection is compared with the ground truth of its image and class that it overlaps
-most, difficult objects included.
+VOC: 11 points of VOC07, mean over ten IoU thresholds. The definition is Detectron2's
+(`detectron2/evaluation/pascal_voc_evaluation.py`; reference section 2), without its rounding of scores and boxes: a
+detection is compared with the ground truth of its image and class that it overlaps most, difficult objects included.
+
+COCO: pycocotools' own evaluation of boxes and masks.
 """
 
+import contextlib
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
+from pycocotools import mask as run_length
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from resim_bench.errors import UserError
+from transfer import coco
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
 RECALLS = np.arange(0.0, 1.1, 0.1)
@@ -179,3 +188,65 @@ class VOCAveragePrecision(BaseMetric):
         """The three numbers over all images."""
         detections, ground_truth = zip(*results, strict=True)
         return voc_average_precision(detections, ground_truth, len(self.dataset_meta["classes"]))
+
+
+def coco_average_precision(detections: Sequence[dict], annotations: Path, classes: Sequence[str]) -> dict[str, float]:
+    """`box_AP`, `box_AP50`, `box_AP75`, `mask_AP`, `mask_AP50`, `mask_AP75` of pycocotools, in per cent, unrounded.
+
+    Args:
+        detections: one dict each: `image_id`, `label`, `score`, `bbox` (x, y, width, height), `segmentation` (a
+            run-length code); without any, all six are 0.
+        annotations: COCO's file of the images, with one object at least that is no crowd.
+        classes: names by label; one that the file does not have is not evaluated.
+    """
+    metrics = {}
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+        truth = COCO(str(annotations))
+        numbers = {category["name"]: number for number, category in truth.cats.items()}
+        known = [
+            d | {"category_id": numbers[classes[d["label"]]]} for d in detections if classes[d["label"]] in numbers
+        ]
+        for name, kind, place in (("box", "bbox", "bbox"), ("mask", "segm", "segmentation")):
+            found = [{key: d[key] for key in ("image_id", "category_id", "score", place)} for d in known]
+            evaluation = COCOeval(truth, truth.loadRes(found) if found else COCO(), kind)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+            for suffix, value in zip(("AP", "AP50", "AP75"), evaluation.stats[:3], strict=True):
+                metrics[f"{name}_{suffix}"] = 100 * float(value)
+    return metrics
+
+
+@METRICS.register_module()
+class COCOAveragePrecision(BaseMetric):
+    """`coco_average_precision` of a test loop over val2017: `coco/box_AP` … `coco/mask_AP75`.
+
+    Args:
+        data_root: the COCO folder, whose file of val2017 says what is to be found.
+    """
+
+    default_prefix = "coco"
+
+    def __init__(self, data_root, **kwargs):
+        super().__init__(**kwargs)
+        self.data_root = data_root
+
+    def process(self, data_batch, data_samples):
+        """Keep the detections of a batch, image by image, with masks as run-length codes."""
+        for sample in data_samples:
+            found = {name: value.cpu().numpy() for name, value in sample["pred_instances"].items()}
+            corner, opposite = np.split(found["bboxes"].astype(float), 2, axis=1)
+            columns = {
+                "label": found["labels"].tolist(),
+                "score": found["scores"].tolist(),
+                "bbox": np.concatenate([corner, opposite - corner], axis=1).tolist(),
+                "segmentation": [run_length.encode(np.asfortranarray(mask, np.uint8)) for mask in found["masks"]],
+            }
+            detections = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+            self.results.append([{"image_id": sample["img_id"]} | detection for detection in detections])
+
+    def compute_metrics(self, results):
+        """The six numbers over all images."""
+        detections = [detection for image in results for detection in image]
+        annotations = coco.annotation_file(coco.find_coco(self.data_root), "test")
+        return coco_average_precision(detections, annotations, self.dataset_meta["classes"])

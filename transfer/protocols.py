@@ -5,11 +5,13 @@ carries them to the places where MMDetection reads them.
 """
 
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 
 from resim_bench import experiments, training
 from resim_bench.errors import UserError
+from transfer.datasets import DetectionFolder
 
-# Where MMDetection reads what the command line or the top of a config says.
+# Where MMDetection reads what the command line or the top of a config says, and what a type of data set adds to that.
 _SET_BY = {
     "train_dataloader.batch_size": "total_batch",
     "train_dataloader.sampler.batch_size": "total_batch",
@@ -23,6 +25,25 @@ _SET_BY = {
     "model.roi_head.bbox_head.num_classes": "classes",
     "train_dataloader.dataset.seed": "--seed",
 }
+_SET_BY_TOO = {
+    "VOCFolder": {},
+    "COCOFolder": {
+        "model.roi_head.mask_head.num_classes": "classes",
+        "test_evaluator.data_root": "--data",
+    },
+}
+
+
+def _set_by(cfg: Config) -> dict[str, str]:
+    kind = cfg.train_dataloader.dataset.type
+    if kind not in _SET_BY_TOO:
+        raise UserError(f"train_dataloader.dataset.type is {kind}: known are {' and '.join(_SET_BY_TOO)}")
+    return _SET_BY | _SET_BY_TOO[kind]
+
+
+def data_set(cfg: Config) -> type[DetectionFolder]:
+    """The class that finds, describes and reads the data of a protocol."""
+    return DATASETS.get(cfg.train_dataloader.dataset.type)
 
 
 def load(transfer_id: str, options: dict | None = None) -> Config:
@@ -35,8 +56,8 @@ def load(transfer_id: str, options: dict | None = None) -> Config:
     (transfer_id,) = experiments.select(transfer_id, configs)
     cfg = Config.fromfile(configs[transfer_id])
     for key in options or {}:
-        if key in _SET_BY:
-            raise UserError(f"{key} is set by {_SET_BY[key]}: give that instead")
+        if key in _set_by(cfg):
+            raise UserError(f"{key} is set by {_set_by(cfg)[key]}: give that instead")
     iterations = cfg.max_iters
     training.merge_options(cfg, options or {})
     for name in ("total_batch", "max_iters"):
@@ -58,7 +79,7 @@ def _rescale(cfg: Config, iterations: int, options: dict) -> None:
             scheduler.end = min(scheduler.end, max(cfg.max_iters // 3, 2))
 
 
-def resolve(cfg: Config, *, devkit, classes, seed: int, backbone, world_size: int = 1) -> Config:
+def resolve(cfg: Config, *, data, classes, seed: int, backbone, world_size: int = 1) -> Config:
     """`cfg` ready for MMDetection's Runner: data, classes, backbone, and this process's share of the batch.
 
     Validation is left out: the suite tests the last iterate, after training.
@@ -75,13 +96,14 @@ def resolve(cfg: Config, *, devkit, classes, seed: int, backbone, world_size: in
         "max_iters": cfg.max_iters,
         "precise_bn_iters": cfg.precise_bn_iters,
         "--backbone": str(backbone),
-        "--data": str(devkit),
+        "--data": str(data),
         "--seed": seed,
         "classes": list(classes),
     }
     resolved = Config(cfg.to_dict())
-    resolved.merge_from_dict({place: values[source] for place, source in _SET_BY.items()})
-    resolved.model.roi_head.bbox_head.num_classes = len(classes)
+    for place, source in _set_by(cfg).items():
+        value = values[source]
+        resolved.merge_from_dict({place: len(value) if place.endswith(".num_classes") else value})
     resolved.train_cfg.val_interval = cfg.max_iters
     for loader in (resolved.train_dataloader, resolved.test_dataloader):
         loader.persistent_workers = loader.num_workers > 0  # torch refuses to keep workers that do not exist
@@ -90,7 +112,7 @@ def resolve(cfg: Config, *, devkit, classes, seed: int, backbone, world_size: in
 
 
 # Facts about a machine or about the data, not about the protocol.
-_NO_PROTOCOL = {"_scope_", "num_classes", "path", "batch_size"}
+_NO_PROTOCOL = {"_scope_", "num_classes", "path", "data_root", "batch_size"}
 
 
 def summary(cfg: Config) -> dict:

@@ -10,7 +10,7 @@ from mmengine.dist import get_world_size, is_main_process
 from resim_bench import backbone as backbone_file
 from resim_bench import record, runs, training
 from resim_bench.errors import UserError
-from transfer import datasets, protocols
+from transfer import hooks, protocols, weights
 
 
 def run(
@@ -31,7 +31,7 @@ def run(
     Args:
         transfer_id: name of a config in `transfer/configs`.
         backbone: file of `resim_bench.backbone`; its provenance says which recipe and seed it is.
-        data: a VOCdevkit folder, or one that holds it; by default what the config says.
+        data: the data set's folder (VOCdevkit or COCO), or one that holds it; by default what the config says.
         seed: of everything random in this transfer.
         work_dir: records go to `work_dir/records`, logs and checkpoints to `work_dir/transfer`.
         cfg_options: {dotted key: value} on top of the config.
@@ -45,12 +45,11 @@ def run(
     started = time.monotonic()
     world_size = _join(launcher)
     cfg = protocols.load(transfer_id, cfg_options)
-    state_dict, provenance = backbone_file.load(backbone)
-    del state_dict
-    _check_architecture(cfg, provenance, transfer_id)
-    devkit = datasets.find_devkit(data or cfg.data_root)
-    facts = _data_facts(devkit, cfg.classes)
-    chosen = dict(devkit=devkit, classes=facts["classes"], seed=seed, backbone=backbone)
+    provenance = _check_backbone(cfg, backbone, transfer_id)
+    data_set = protocols.data_set(cfg)
+    root = data_set.find(data or cfg.data_root)
+    facts = data_set.facts(root, cfg.classes)
+    chosen = dict(data=root, classes=facts["classes"], seed=seed, backbone=backbone)
     resolved = protocols.resolve(cfg, world_size=world_size, **chosen)
     canonical = protocols.resolve(protocols.load(transfer_id), **chosen)
     protocol = protocols.summary(resolved)
@@ -64,7 +63,7 @@ def run(
         training.say(f"{names[0]} is through {transfer_id} already: {output}")
         return output
 
-    metrics = _train_and_test(resolved, run_dir, seed, launcher)
+    metrics, parameters = _train_and_test(resolved, run_dir, seed, launcher)
     if is_main_process():
         entry = {
             "schema": record.SCHEMA,
@@ -77,6 +76,7 @@ def run(
                 "deviations": runs.deviations(protocols.summary(canonical), protocol)
                 | _data_deviations(cfg.expected_data, facts),
                 "data": facts,
+                "parameters": parameters,
             },
             "metrics": metrics,
             **runs.environment(),
@@ -92,12 +92,13 @@ def run(
 _PRETRAIN_KEYS = ("id", "seed", "epochs", "protocol", "overrides", "deviations", "data")
 
 
-def _train_and_test(cfg: Config, run_dir: Path, seed: int, launcher: str) -> dict[str, float]:
-    """Train as far as the run is not trained yet, and test: `AP`, `AP50`, `AP75`."""
+def _train_and_test(cfg: Config, run_dir: Path, seed: int, launcher: str) -> tuple[dict[str, float], dict]:
+    """Train as far as the run is not trained yet, and test; the metrics, and what `weights.parameters` says."""
     runner = training.build_runner(cfg, run_dir, seed, launcher)
     runner.train()
     measured = runner.test()
-    return {name.removeprefix("voc/"): value for name, value in measured.items()}
+    (hook,) = (hook for hook in runner.hooks if isinstance(hook, hooks.BackboneHook))
+    return {name.rpartition("/")[2]: value for name, value in measured.items()}, hook.parameters
 
 
 def _join(launcher: str) -> int:
@@ -110,33 +111,26 @@ def _join(launcher: str) -> int:
     return get_world_size()
 
 
-def _check_architecture(cfg: Config, provenance: dict, transfer_id: str) -> None:
-    """Depth and strides of file and detector agree; two ResNets that differ in strides have the same shapes."""
-    trunk, head = cfg.model.backbone, cfg.model.roi_head.shared_head
-    wanted = {"depth": trunk.depth, "strides": [*trunk.strides, head.stride]}
+def _check_backbone(cfg: Config, path: Path, transfer_id: str) -> dict:
+    """The provenance of a file whose depth, strides and pyramid are what the detector needs.
+
+    Two ResNets that differ in strides have the same shapes, so that loading would not tell.
+    """
+    state_dict, provenance = backbone_file.load(path)
+    trunk, head = cfg.model.backbone, cfg.model.roi_head.get("shared_head")
+    wanted = {"depth": trunk.depth, "strides": [*trunk.strides, *([head.stride] if head else [])]}
     if provenance["arch"] != wanted:
         raise UserError(
             f"{transfer_id} needs a ResNet of {_spell(wanted)}, but the backbone has {_spell(provenance['arch'])}: "
             "give a backbone of that architecture"
         )
+    if cfg.custom_hooks[0].get("neck"):
+        weights.check_pyramid(state_dict)
+    return provenance
 
 
 def _spell(arch: dict) -> str:
     return f"depth {arch['depth']} and strides {arch['strides']}"
-
-
-def _data_facts(devkit: Path, classes: list[str] | None) -> dict:
-    """Digest of the files, number of images, class names."""
-    train, test = (datasets.read_split(devkit, split) for split in ("train", "test"))
-    classes = list(classes or datasets.class_names(train))
-    datasets.check_classes([*train, *test], classes)
-    files = {file for annotation in (*train, *test) for file in (annotation.image, annotation.xml)}
-    return {
-        "digest": runs.data_digest(devkit, files),
-        "train_images": sum(bool(annotation.objects) for annotation in train),
-        "test_images": len(test),
-        "classes": classes,
-    }
 
 
 def _data_deviations(expected: dict, facts: dict) -> dict[str, list]:

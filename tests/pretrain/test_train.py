@@ -75,14 +75,18 @@ def interrupt_at(monkeypatch, step):
     monkeypatch.setattr(methods.MoCo, "forward", interrupted)
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(images, finished, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_equals_uninterrupted(images, finished, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         interrupt_at(patch, step=4)
         with pytest.raises(KeyboardInterrupt):
             pretrain(images, tmp_path)
     with pytest.raises(UserError, match="unfinished run: add --resume"):
         pretrain(images, tmp_path)
+    capsys.readouterr()
     file = pretrain(images, tmp_path, resume=True)
+    first, second, *progress, last = capsys.readouterr().out.splitlines()
+    assert second == "  continues after iteration 3" and "wrote" in last
+    assert all(line.startswith("  Iter(train)") for line in progress), "nothing else is said"
     assert "resumed epoch: 0, iter: 3" in "".join(log.read_text() for log in tmp_path.rglob("*.log"))
     assert same(file, finished)
 

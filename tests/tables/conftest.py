@@ -2,8 +2,6 @@ import importlib
 
 import pytest
 
-DATA = "0" * 64
-
 
 @pytest.fixture(autouse=True)
 def no_pinned_protocols(monkeypatch):
@@ -12,36 +10,6 @@ def no_pinned_protocols(monkeypatch):
     module = importlib.import_module("tables.collect")  # `tables.collect` is the function
     monkeypatch.setattr(module, "load_protocols", lambda: pinned)
     return pinned
-
-
-@pytest.fixture
-def make_record():
-    """Builds a valid record; every argument after the ids is optional, `metrics` stands for the three of VOC."""
-
-    def build(pretrain, transfer, ap=50.0, ap50=75.0, ap75=55.0, seeds=(0, 0), deviations=None, metrics=None):
-        def side(name, seed, differing):
-            return {
-                "id": name,
-                "seed": seed,
-                "protocol": {"batch": 16},
-                "overrides": {},
-                "deviations": differing,
-                "data": DATA,
-            }
-
-        return {
-            "schema": 1,
-            "pretrain": side(pretrain, seeds[0], deviations or {}) | {"epochs": 500, "backbone_sha256": DATA},
-            "transfer": side(transfer, seeds[1], {}),
-            "metrics": metrics or {"AP": ap, "AP50": ap50, "AP75": ap75},
-            "versions": {"torch": "2.11.0"},
-            "commit": "abc",
-            "device": "2 x cpu",
-            "seconds": 12.5,
-            "finished": "2025-01-02T03:04:05+00:00",
-        }
-
-    return build
 
 
 @pytest.fixture

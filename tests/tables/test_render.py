@@ -189,7 +189,7 @@ def test_details_say_what_stands_behind_each_row(make_record):
     fpn = "`make pretrain-in1k` or, with the released weights, `resim-bench import FILE --as given-resim-fpn-400ep`"
     assert f"• ReSim-FPNᵀ (400 ep) (2×): nothing has run: {fpn} (FILE: https://" in text
     assert "then `make transfer-coco-2x-fpn-t`. Printed there, row 9" in text
-    assert "• VADeR (1×): its authors published no weights." in text
+    assert "• VADeR (1×): no weights of its authors are known to be public." in text
     assert "Copied from MoCo's README, a mean of 5 trials. Recipe published." in text
     assert "nothing has run" not in shown(records)
 

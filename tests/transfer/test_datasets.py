@@ -9,7 +9,8 @@ import torch
 import transfer  # noqa: F401
 from resim_bench.errors import UserError
 from tests.transfer.conftest import CLASSES, write_image
-from transfer.datasets import VOCFolder, class_names, find_devkit, read_split, seeded
+from transfer.datasets import seeded
+from transfer.voc import VOCFolder, find_devkit, read_split
 
 PIPELINE = [
     dict(type="mmdet.LoadImageFromFile", imdecode_backend="pillow"),
@@ -31,11 +32,11 @@ def list_only(devkit, names, split="trainval", year="VOC2007"):
 
 
 def test_every_year_trains_and_2007_tests(devkit):
-    train, test = read_split(devkit, "train"), read_split(devkit, "test")
+    train, test = (read_split(devkit, split).annotations for split in ("train", "test"))
     assert len(train) == 10 and len(test) == 4
-    assert [a.xml.parts[-3] for a in train] == ["VOC2007"] * 8 + ["VOC2012"] * 2
+    assert [a.source.parts[-3] for a in train] == ["VOC2007"] * 8 + ["VOC2012"] * 2
     (devkit / "VOC2012" / "ImageSets" / "Main" / "trainval.txt").unlink()
-    assert len(read_split(devkit, "train")) == 8
+    assert len(read_split(devkit, "train").annotations) == 8
 
 
 def test_the_folder_may_also_hold_the_devkit(devkit):
@@ -59,13 +60,14 @@ def test_fractional_corners_are_kept(devkit):
     xml = devkit / "VOC2007" / "Annotations" / "trainval_000.xml"
     text = xml.read_text().split("<xmin>")
     xml.write_text(text[0] + "<xmin>3.5" + text[1][text[1].index("</xmin>") :])
-    assert read_split(devkit, "train")[0].objects[0][1][0] == 2.5
+    assert read_split(devkit, "train").annotations[0].objects[0].box[0] == 2.5
 
 
 def test_difficult_objects_train_and_are_ignored_in_the_test(devkit):
     for split, part in (("train", "gt_instances"), ("test", "ignored_instances")):
         dataset = VOCFolder(devkit, split, CLASSES, pipeline=LOAD)
-        difficult = [i for i, a in enumerate(dataset.annotations) if any(d for _, _, d in a.objects)]
+        annotations = read_split(devkit, split).annotations
+        difficult = [i for i, a in enumerate(annotations) if any(o.ignore for o in a.objects)]
         assert difficult
         sample = dataset[difficult[0]]["data_samples"]
         assert len(sample.get(part)) == {"train": 3, "test": 1}[split]
@@ -91,7 +93,7 @@ def test_a_box_without_area_does_not_train(devkit):
 
 
 def test_classes_are_read_or_given(devkit):
-    assert class_names(read_split(devkit, "train")) == CLASSES
+    assert read_split(devkit, "train").classes == CLASSES
     assert VOCFolder(devkit, "test").metainfo["classes"] == CLASSES
     given = VOCFolder(devkit, "train", ("red", "none", "blue", "green"))
     assert given.metainfo["classes"] == ("red", "none", "blue", "green")
@@ -174,12 +176,22 @@ def test_a_folder_that_is_none(tmp_path):
         find_devkit(tmp_path)
 
 
-def test_annotations_without_any_object(devkit):
-    write_image(devkit / "VOC2007", "empty", (96, 64), [])
-    list_only(devkit, ["empty"])
+@pytest.mark.parametrize(("split", "objects"), [("trainval", []), ("test", [("red", (1, 1, 20, 20), 1)])])
+def test_a_split_without_an_object_that_counts(devkit, split, objects):
+    write_image(devkit / "VOC2007", "only", (96, 64), objects)
+    list_only(devkit, ["only"], split)
     list_only(devkit, [], year="VOC2012")
-    with pytest.raises(UserError, match="no object is annotated"):
-        class_names(read_split(devkit, "train"))
+    with pytest.raises(UserError, match=f"no image of the {split.removesuffix('val')}.* split in .* has an object"):
+        VOCFolder.facts(devkit)
+
+
+def test_the_facts_of_a_folder(devkit):
+    write_image(devkit / "VOC2007", "empty", (96, 64), [])
+    list_only(devkit, ["trainval_000", "trainval_001", "empty"])
+    facts = VOCFolder.facts(devkit)
+    assert (facts["train_images"], facts["test_images"], facts["classes"]) == (4, 4, list(CLASSES))
+    (devkit / "VOC2007" / "JPEGImages" / "empty.jpg").write_bytes(b"changed")
+    assert VOCFolder.facts(devkit)["digest"] != facts["digest"]
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", "cut short"])

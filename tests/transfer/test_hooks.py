@@ -1,73 +1,13 @@
-"""Loading the trunk strictly, proving what is frozen, and precise batch norm against the population itself."""
-
-import copy
+"""Loading before training, proving what is frozen, and precise batch norm against the population itself."""
 
 import pytest
 import torch
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from resim_bench import backbone
 from resim_bench.errors import UserError
-from tests.transfer.conftest import make_backbone
-from transfer import hooks, protocols
-
-
-def detector(transfer_id="mini-voc-full"):
-    with DefaultScope.overwrite_default_scope("mmdet"):
-        model = MODELS.build(protocols.load(transfer_id).model)
-        model.init_weights()
-    return revert_sync_batchnorm(model)
-
-
-def test_every_trunk_tensor_becomes_what_the_file_holds(backbone_path):
-    state, _ = backbone.load(backbone_path)
-    model = detector()
-    before = copy.deepcopy(model.state_dict())
-    hooks.load_trunk(model, state)
-    after = model.state_dict()
-    for key, value in state.items():
-        place = "roi_head.shared_head." if key.startswith("layer4.") else "backbone."
-        assert torch.equal(after[place + key], value), key
-    rest = [k for k in after if k.startswith(("rpn_head.", "roi_head.bbox_head.", "roi_head.shared_head.norm."))]
-    assert len(rest) + len(state) == len(after)
-    assert all(torch.equal(before[k], after[k]) for k in rest)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s.pop("layer1.0.conv1.weight"), "lacks layer1.0.conv1.weight"),
-        (lambda s: s.pop("layer4.1.bn2.running_var"), "lacks layer4.1.bn2.running_var"),
-        (lambda s: s.update({"layer3.2.conv1.weight": torch.zeros(1)}), "has no place for layer3.2.conv1.weight"),
-        (lambda s: s.update({"conv1.weight": torch.zeros(64, 3, 3, 3)}), "has another shape for conv1.weight"),
-    ],
-)
-def test_a_trunk_that_does_not_fit_is_refused_whole(backbone_path, change, message):
-    state, _ = backbone.load(backbone_path)
-    change(state)
-    model = detector()
-    before = copy.deepcopy(model.state_dict())
-    with pytest.raises(UserError, match=message):
-        hooks.load_trunk(model, state)
-    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-
-
-def test_resnet_50_is_named_as_what_does_not_fit(tmp_path):
-    state, _ = backbone.load(make_backbone(tmp_path / "r50.safetensors", depth=50))
-    with pytest.raises(UserError, match="and .* more"):
-        hooks.load_trunk(detector(), state)
-
-
-def test_what_each_protocol_freezes():
-    assert hooks.frozen_keys(detector("mini-voc-full")) == []
-    frozen = hooks.frozen_keys(detector("mini-voc-frozen"))
-    trunk = hooks.trunk_of(detector("mini-voc-frozen"))
-    assert frozen == sorted(key for key in trunk if not key.startswith("layer4."))
-    model = detector("mini-voc-frozen")
-    model.roi_head.shared_head.frozen = True
-    assert hooks.frozen_keys(model) == sorted(trunk)
+from tests.transfer.helpers import TINY_FPN, detector
+from transfer import hooks
 
 
 class Runner:
@@ -86,7 +26,11 @@ def test_a_frozen_tensor_that_changed_is_found(backbone_path):
     hook = hooks.BackboneHook(str(backbone_path))
     hook.before_train(runner)
     hook.after_train(runner)
-    assert runner.said == ["90 frozen tensors of the trunk are what was loaded, bit for bit"]
+    assert runner.said == [
+        "loaded backbone, roi_head.shared_head.layer4",
+        "fresh rpn_head, roi_head.shared_head.norm, roi_head.bbox_head",
+        "90 frozen tensors of the trunk are what was loaded, bit for bit",
+    ]
     statistics = runner.model.backbone.layer3[1].bn2.running_mean
     statistics[7] = torch.nextafter(statistics[7], torch.tensor(1.0))
     with pytest.raises(RuntimeError, match="1 frozen tensors, among them layer3.1.bn2.running_mean"):
@@ -100,6 +44,38 @@ def test_loading_wins_over_initialisation_and_loses_to_a_checkpoint(backbone_pat
     hooks.BackboneHook(str(backbone_path)).before_train(resumed)
     assert torch.equal(resumed.model.backbone.conv1.weight, before)
     assert not torch.equal(before, state["conv1.weight"])
+
+
+def test_what_was_loaded_dropped_and_fresh_is_said(fpn_path, capsys):
+    convolutions = "neck.lateral_convs.1.conv, neck.lateral_convs.2.conv, neck.lateral_convs.3.conv, "
+    convolutions += "neck.fpn_convs.1.conv, neck.fpn_convs.2.conv"
+    biases = "fpn_lateral3.bias, fpn_lateral4.bias, fpn_lateral5.bias, fpn_output3.bias, fpn_output4.bias"
+    norms = ", neck.lateral_convs.1.bn, neck.lateral_convs.2.bn, neck.lateral_convs.3.bn"
+    fresh = f"neck.lateral_convs.0{norms}, neck.fpn_convs.0, neck.fpn_convs.1.bn, neck.fpn_convs.2.bn, neck.fpn_convs.3"
+    pyramid = "fpn_lateral3, fpn_lateral4, fpn_lateral5, fpn_output3, fpn_output4"
+    for transfer_id, neck, options, lines in (
+        (
+            "coco-1x",
+            True,
+            TINY_FPN,
+            [f"loaded backbone, {convolutions}; dropped {biases}", f"fresh {fresh}, rpn_head, roi_head"],
+        ),
+        ("coco-1x", False, TINY_FPN, [f"loaded backbone; dropped {pyramid}", "fresh neck, rpn_head, roi_head"]),
+        (
+            "mini-voc-full",
+            False,
+            {},
+            [
+                f"loaded backbone, roi_head.shared_head.layer4; dropped {pyramid}",
+                "fresh rpn_head, roi_head.shared_head.norm, roi_head.bbox_head",
+            ],
+        ),
+    ):
+        runner = Runner(detector(transfer_id, options))
+        capsys.readouterr()
+        hooks.BackboneHook(str(fpn_path), neck).before_train(runner)
+        assert runner.said == lines
+        assert capsys.readouterr().out == "".join(f"  {line}\n" for line in lines)
 
 
 def test_without_a_path_the_hook_says_what_to_set():

@@ -1,14 +1,25 @@
-"""The metric against its twin, and what it promises one sentence at a time."""
+"""VOC's metric against its twin, COCO's against counts by hand, and what both promise one sentence at a time."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
+from pycocotools import mask as run_length
 
 from resim_bench.errors import UserError
 from tests.references import voc_ap
-from transfer.metrics import RECALLS, THRESHOLDS, VOCAveragePrecision, voc_average_precision
+from tests.transfer.conftest import CATEGORIES, CLASSES, COCO_RUNS, coco_object
+from transfer.coco import annotation_file
+from transfer.metrics import (
+    RECALLS,
+    THRESHOLDS,
+    COCOAveragePrecision,
+    VOCAveragePrecision,
+    coco_average_precision,
+    voc_average_precision,
+)
 
 BOX = [10.0, 10.0, 30.0, 30.0]
 
@@ -137,3 +148,81 @@ def test_the_metric_of_the_test_loop_reads_samples():
     metric.dataset_meta = {"classes": ("one",)}
     metric.process(None, [sample])
     assert metric.evaluate(1) == {"voc/AP": 100, "voc/AP50": 100, "voc/AP75": 100}
+
+
+@pytest.fixture
+def three_red(coco_folder):
+    """The test file with three red squares of 20 pixels in one image, and a crowd in another."""
+    squares = [(10, 10, 30, 30), (40, 10, 60, 30), (70, 10, 90, 30)]
+    crowd = coco_object(11, "green", (1, 1, 9, 63), 9, iscrowd=1, segmentation=COCO_RUNS)
+    objects = [coco_object(10, "red", box, number) for number, box in enumerate(squares, 1)]
+    file = annotation_file(coco_folder, "test")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": [*objects, crowd]}))
+    return file
+
+
+def detected(box, mask=None, image_id=10, label="red", score=0.9):
+    """A detection whose mask is the box, or another box."""
+    x0, y0, x1, y1 = box
+    pixels = np.zeros((64, 96), np.uint8, order="F")
+    left, top, right, bottom = mask or box
+    pixels[top:bottom, left:right] = 1
+    segmentation = run_length.encode(pixels)
+    bbox = [x0, y0, x1 - x0, y1 - y0]
+    return dict(image_id=image_id, label=CLASSES.index(label), score=score, bbox=bbox, segmentation=segmentation)
+
+
+def test_one_of_three_objects_is_34_of_101_recalls_unrounded(three_red):
+    measured = coco_average_precision([detected((10, 10, 30, 30))], three_red, CLASSES)
+    assert list(measured) == ["box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75"]
+    assert list(measured.values()) == pytest.approx([100 * 34 / 101] * 6, abs=1e-10)
+
+
+def test_boxes_and_masks_are_measured_apart(three_red):
+    half = detected((10, 10, 30, 30), mask=(10, 10, 30, 22))  # IoU .6: the thresholds .5, .55 and .6
+    measured = coco_average_precision([half], three_red, CLASSES)
+    share = 100 * 34 / 101
+    assert measured["box_AP75"] == pytest.approx(share)
+    assert measured["mask_AP50"] == pytest.approx(share) and measured["mask_AP75"] == 0
+    assert measured["mask_AP"] == pytest.approx(0.3 * share)
+
+
+def test_without_any_detection_all_is_zero(three_red):
+    assert set(coco_average_precision([], three_red, CLASSES).values()) == {0.0}
+
+
+def test_labels_follow_the_classes_and_not_the_order_of_the_file(three_red):
+    assert list(CATEGORIES) != sorted(CATEGORIES)
+    as_blue = detected((10, 10, 30, 30), label="blue")
+    assert coco_average_precision([as_blue], three_red, CLASSES)["box_AP"] == 0
+    named_otherwise = ("red", "green", "never seen")
+    assert coco_average_precision([as_blue], three_red, named_otherwise)["box_AP"] == pytest.approx(100 * 34 / 101)
+    unknown = detected((10, 10, 30, 30), label="red")
+    assert coco_average_precision([unknown], three_red, named_otherwise)["box_AP"] == 0
+
+
+def test_a_crowd_is_not_held_against_who_finds_it(three_red):
+    found = [detected((10 + 30 * k, 10, 30 + 30 * k, 30)) for k in range(3)]
+    in_the_crowd = detected((2, 20, 8, 40), image_id=11, score=0.99)
+    assert coco_average_precision([*found, in_the_crowd], three_red, CLASSES)["box_AP"] < 100
+    in_the_crowd["label"] = CLASSES.index("green")
+    assert coco_average_precision([*found, in_the_crowd], three_red, CLASSES)["box_AP"] == pytest.approx(100)
+
+
+def test_cocos_metric_of_the_test_loop_reads_samples_and_is_silent(three_red, capsys):
+    masks = torch.zeros(2, 64, 96, dtype=torch.bool)
+    masks[0, 10:30, 10:30], masks[1, 10:30, 40:60] = True, True
+    boxes = torch.tensor([[10.0, 10, 30, 30], [40, 10, 60, 30]])
+    labels = torch.full((2,), CLASSES.index("red"))
+    found = {"bboxes": boxes, "scores": torch.tensor([0.9, 0.8]), "labels": labels, "masks": masks}
+    metric = COCOAveragePrecision(three_red.parents[1])
+    metric.dataset_meta = {"classes": CLASSES}
+    metric.process(None, [{"img_id": 10, "pred_instances": found}])
+    metric.process(None, [{"img_id": 11, "pred_instances": {key: value[:0] for key, value in found.items()}}])
+    measured = metric.evaluate(2)
+    assert measured == {
+        f"coco/{kind}_{name}": pytest.approx(100 * 67 / 101)
+        for kind in ("box", "mask")
+        for name in ("AP", "AP50", "AP75")
+    }
+    assert capsys.readouterr() == ("", "")

@@ -10,77 +10,36 @@ import math
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, MODELS, PARAM_SCHEDULERS, DefaultScope
+from mmengine.registry import MODELS, DefaultScope
 
 from resim_bench import experiments
 from resim_bench.errors import UserError
 from tests.transfer.conftest import make_devkit
-from transfer import hooks, protocols
-
-CLASSES = [f"class {i}" for i in range(20)]
-
-
-def resolved(transfer_id="voc-full", options=None, world_size=1, devkit="nowhere", classes=CLASSES):
-    return protocols.resolve(
-        protocols.load(transfer_id, options),
-        devkit=devkit,
-        classes=classes,
-        seed=0,
-        backbone="b.safetensors",
-        world_size=world_size,
-    )
-
-
-class Built:
-    """The model, the data sets, the optimiser and the schedule of a protocol."""
-
-    def __init__(self, transfer_id, devkit):
-        self.cfg = resolved(transfer_id, devkit=devkit)
-        for loader in (self.cfg.train_dataloader, self.cfg.test_dataloader):
-            loader.dataset.classes = None
-        with DefaultScope.overwrite_default_scope("mmdet"):
-            self.model = MODELS.build(self.cfg.model).train()
-            self.model.init_weights()
-            self.optim = build_optim_wrapper(self.model, self.cfg.optim_wrapper)
-            self.train = DATASETS.build(self.cfg.train_dataloader.dataset)
-            self.test = DATASETS.build(self.cfg.test_dataloader.dataset)
-        self.trunk, self.rpn, self.roi = self.model.backbone, self.model.rpn_head, self.model.roi_head
-        self.res5, self.box = self.roi.shared_head, self.roi.bbox_head
+from tests.transfer.helpers import (
+    SHARED,
+    Built,
+    check_learning_rate,
+    differences,
+    kind,
+    norms,
+    resolved,
+    spread_is,
+    transform,
+)
+from transfer import protocols, weights
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    return Built("voc-full", make_devkit(tmp_path_factory.mktemp("data") / "VOCdevkit"))
-
-
-def norms(module):
-    return [m for m in module.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
-
-
-def kind(*modules):
-    return {type(m).__mro__[1] for module in modules for m in norms(module)}
+    data = make_devkit(tmp_path_factory.mktemp("data") / "VOCdevkit")
+    built = Built("voc-full", data)
+    built.res5 = built.roi.shared_head
+    return built
 
 
 def unsynced_res5(b):
     """A copy that normalises in one process; batch statistics, so that its output is centred."""
     return revert_sync_batchnorm(copy.deepcopy(b.res5))
-
-
-def spread(weight):
-    return round(weight.std().item(), 4)
-
-
-def sampler(s):
-    return (type(s).__name__, s.num, s.pos_fraction, s.neg_pos_ub, s.add_gt_as_proposals)
-
-
-def assigner(a):
-    return (a.pos_iou_thr, a.neg_iou_thr, a.match_low_quality)
-
-
-def transform(dataset, name):
-    return next(t for t in dataset.pipeline.transforms if type(t).__name__ == name)
 
 
 def detectron2_anchors():
@@ -97,23 +56,6 @@ ROWS = {
     "backbone: stride 16, 1024 channels": lambda b: (
         [tuple(f.shape) for f in b.trunk(torch.zeros(1, 3, 64, 96))] == [(1, 1024, 4, 6)]
     ),
-    "backbone: STRIDE_IN_1X1 False": lambda b: (
-        (
-            b.trunk.layer2[0].conv1.stride,
-            b.trunk.layer2[0].conv2.stride,
-        )
-        == ((1, 1), (2, 2))
-    ),
-    "backbone: no zero-initialised residual": lambda b: (b.trunk.layer1[0].bn3.weight == 1).all(),
-    "stem/BN: eps 1e-5, momentum 0.1": lambda b: {(m.eps, m.momentum) for m in norms(b.model)} == {(1e-5, 0.1)},
-    "stem: 7x7 stride 2, max-pool": lambda b: (
-        (b.trunk.conv1.kernel_size, b.trunk.conv1.stride) == ((7, 7), (2, 2))
-        and (b.trunk.maxpool.kernel_size, b.trunk.maxpool.stride) == (3, 2)
-    ),
-    "backbone freeze: nothing": lambda b: all(p.requires_grad for p in b.model.parameters()),
-    "backbone norm: SyncBN, training": lambda b: (
-        kind(b.trunk) == {torch.nn.SyncBatchNorm} and all(m.training for m in norms(b.trunk))
-    ),
     "RoI res5: three blocks, stride 2, 1, 1": lambda b: (
         [k.conv2.stride for k in b.res5.layer4] == [(2, 2), (1, 1), (1, 1)] and b.res5.layer4[0].conv1.stride == (1, 1)
     ),
@@ -129,7 +71,6 @@ ROWS = {
         and type(b.box).__name__ == "BBoxHead"
     ),
     "box head: 21 scores, 80 deltas": lambda b: (b.box.fc_cls.out_features, b.box.fc_reg.out_features) == (21, 80),
-    "predictor init": lambda b: (spread(b.box.fc_cls.weight), spread(b.box.fc_reg.weight)) == (0.01, 0.001),
     "RoI pooling": lambda b: (
         [
             (r.output_size, r.spatial_scale, r.sampling_ratio, r.aligned, r.pool_mode)
@@ -139,53 +80,19 @@ ROWS = {
     ),
     "RPN head": lambda b: (
         tuple(b.rpn.rpn_conv.weight.shape) == (1024, 1024, 3, 3)
-        and spread(b.rpn.rpn_conv.weight) == 0.01
+        and spread_is(b.rpn.rpn_conv.weight, 0.01)
         and b.rpn.rpn_cls.kernel_size == b.rpn.rpn_reg.kernel_size == (1, 1)
     ),
     "anchors: sizes and ratios": lambda b: (
         {tuple(round(x, 2) for x in a) for a in b.rpn.prior_generator.base_anchors[0].tolist()} == detectron2_anchors()
     ),
     "anchors: stride 16": lambda b: b.rpn.prior_generator.strides == [(16, 16)],
-    "RPN matching": lambda b: assigner(b.rpn.assigner) == (0.7, 0.3, True) and b.rpn.assigner.min_pos_iou == 0,
-    "RPN sampling": lambda b: (
-        sampler(b.rpn.sampler) == ("RandomSampler", 256, 0.5, -1, False) and b.rpn.train_cfg.allowed_border == -1
-    ),
-    "RPN loss": lambda b: (
-        b.rpn.loss_cls.use_sigmoid
-        and (type(b.rpn.loss_bbox).__name__, b.rpn.loss_bbox.loss_weight, b.rpn.loss_cls.loss_weight)
-        == ("L1Loss", 1, 1)
-    ),
-    "RPN box weights": lambda b: tuple(b.rpn.bbox_coder.stds) == (1, 1, 1, 1),
     "RPN proposals train": lambda b: (
         lambda c: (c.nms_pre, c.max_per_img, c.nms.iou_threshold, c.min_bbox_size) == (12000, 2000, 0.7, 0)
     )(b.model.train_cfg.rpn_proposal),
     "RPN proposals test": lambda b: (
         lambda c: (c.nms_pre, c.max_per_img, c.nms.iou_threshold, c.min_bbox_size) == (6000, 1000, 0.7, 0)
     )(b.rpn.test_cfg),
-    "RoI matching": lambda b: assigner(b.roi.bbox_assigner) == (0.5, 0.5, False),
-    "RoI sampling": lambda b: sampler(b.roi.bbox_sampler) == ("RandomSampler", 512, 0.25, -1, True),
-    "box targets": lambda b: (
-        (tuple(b.box.bbox_coder.stds), b.box.reg_class_agnostic, type(b.box.loss_bbox).__name__)
-        == ((0.1, 0.1, 0.2, 0.2), False, "L1Loss")
-    ),
-    "box loss": lambda b: (
-        not b.box.loss_cls.use_sigmoid and (b.box.loss_cls.loss_weight, b.box.loss_bbox.loss_weight) == (1, 1)
-    ),
-    "delta clamp": lambda b: (
-        b.box.bbox_coder.decode(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([[0.0, 0, 99, 99]]))[0, 2].item()
-        == pytest.approx(0.5 + 0.5 * 1000 / 16)
-    ),
-    "test": lambda b: (
-        lambda c: (c.score_thr, c.nms.type, c.nms.iou_threshold, c.max_per_img) == (0.05, "nms", 0.5, 100)
-    )(b.roi.test_cfg),
-    "colour, mean, std": lambda b: (
-        (
-            b.model.data_preprocessor._channel_conversion,
-            b.model.data_preprocessor.mean.flatten().tolist(),
-            b.model.data_preprocessor.std.flatten().tolist(),
-        )
-        == (True, pytest.approx([123.675, 116.28, 103.53]), pytest.approx([58.395, 57.12, 57.375]))
-    ),
     "padding": lambda b: b.model.data_preprocessor.pad_size_divisor == 1,
     "train resize": lambda b: (
         (
@@ -195,80 +102,27 @@ ROWS = {
         and transform(b.train, "RandomChoiceResize").resize.keep_ratio
         and transform(b.train, "RandomChoiceResize").resize.backend == "pillow"
     ),
-    "flip": lambda b: (
-        (transform(b.train, "RandomFlip").prob, transform(b.train, "RandomFlip").direction) == (0.5, "horizontal")
-    ),
-    "no other augmentation": lambda b: (
-        [type(t).__name__ for t in b.train.pipeline.transforms]
-        == ["LoadImageFromFile", "LoadAnnotations", "RandomChoiceResize", "RandomFlip", "PackDetInputs"]
-    ),
-    "test resize": lambda b: (
-        (transform(b.test, "Resize").scale, transform(b.test, "Resize").keep_ratio) == ((1333, 800), True)
-        and transform(b.test, "Resize").backend == "pillow"
-    ),
     "test boxes in the original image": lambda b: (
         [type(t).__name__ for t in b.test.pipeline.transforms]
         == ["LoadImageFromFile", "Resize", "LoadAnnotations", "PackDetInputs"]
-    ),
-    "Pillow decodes": lambda b: (
-        {transform(d, "LoadImageFromFile").imdecode_backend for d in (b.train, b.test)} == {"pillow"}
-    ),
-    "batching": lambda b: (
-        (b.cfg.train_dataloader.batch_size, dict(b.cfg.train_dataloader.sampler))
-        == (16, dict(type="DrawSampler", batch_size=16, group_by_aspect=True))
     ),
     "data: both years train, difficult objects too": lambda b: (
         len(b.train) == 10
         and not any(i["ignore_flag"] for k in range(10) for i in b.train.get_data_info(k)["instances"])
     ),
-    "optimiser": lambda b: (
-        type(b.optim.optimizer) is torch.optim.SGD
-        and {(g["lr"], g["momentum"], g["nesterov"], g["dampening"]) for g in b.optim.param_groups}
-        == {(0.02, 0.9, False, 0)}
-    ),
-    "optimiser: decay 1e-4 on weights and biases, none on norms": lambda b: decays(b) == ({0.0001}, {0.0}),
     "schedule: iterations": lambda b: (
         (b.cfg.train_cfg.type, b.cfg.train_cfg.max_iters) == ("IterBasedTrainLoop", 24000)
-    ),
-    "grad clip: off": lambda b: not b.optim.clip_grad_kwargs,
-    "PreciseBN": lambda b: [h.num_iters for h in b.cfg.custom_hooks if h.type == "PreciseBNHook"] == [200],
-    "eval: the last iterate": lambda b: b.cfg.val_cfg is None and b.cfg.test_cfg.type == "TestLoop",
-    "precision: float32, no TF32": lambda b: (
-        type(b.optim).__name__ == "OptimWrapper" and "Float32Hook" in [h.type for h in b.cfg.custom_hooks]
     ),
 }
 
 
-def sgd(b):
-    return {key: value for key, value in b.cfg.optim_wrapper.optimizer.items() if key != "type"}
-
-
-def decays(b):
-    """Weight decay of all other parameters, and of those of norms."""
-    of_norms = {id(p) for m in norms(b.model) for p in m.parameters()}
-    found = {True: set(), False: set()}
-    for group in b.optim.param_groups:
-        for parameter in group["params"]:
-            found[id(parameter) in of_norms].add(group["weight_decay"])
-    return found[False], found[True]
-
-
-@pytest.mark.parametrize("row", ROWS)
+@pytest.mark.parametrize("row", SHARED | ROWS)
 def test_row(built, row):
-    assert ROWS[row](built)
+    assert (SHARED | ROWS)[row](built)
 
 
 def test_the_learning_rate_is_detectron2s_at_every_iteration(built):
-    def detectron2(iteration):
-        warm = min(iteration / 100, 1)
-        return 0.02 * (0.001 * (1 - warm) + warm) * 0.1 ** sum(iteration >= step for step in (18000, 22000))
-
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], **sgd(built))
-    schedulers = [PARAM_SCHEDULERS.build(s, default_args=dict(optimizer=optimiser)) for s in built.cfg.param_scheduler]
-    for iteration in range(24000):
-        assert optimiser.param_groups[0]["lr"] == pytest.approx(detectron2(iteration), rel=1e-9), iteration
-        for scheduler in schedulers:
-            scheduler.step()
+    check_learning_rate(built.cfg, warm_up=100, steps=(18000, 22000), until=24000)
 
 
 @pytest.mark.parametrize(
@@ -281,10 +135,7 @@ def test_the_learning_rate_is_detectron2s_at_every_iteration(built):
 )
 def test_the_frozen_protocols_differ_by_the_freeze_alone(frozen_id, free_id, difference):
     free, frozen = (resolved(i).to_dict() for i in (free_id, frozen_id))
-    free_protocol, protocol = (protocols.summary(resolved(i)) for i in (free_id, frozen_id))
-    assert {
-        k: [free_protocol.get(k), protocol[k]] for k in protocol if protocol[k] != free_protocol.get(k)
-    } == difference
+    assert differences(free_id, frozen_id) == difference
     for key in difference:
         for cfg in (free, frozen):
             *path, last = key.split(".")
@@ -298,15 +149,15 @@ def test_the_frozen_models(tmp_path):
     for transfer_id, frozen_res5 in (("voc-frozen", False), ("voc-frozen-res5", True)):
         with DefaultScope.overwrite_default_scope("mmdet"):
             model = MODELS.build(resolved(transfer_id).model)
-        frozen = hooks.frozen_keys(model)
-        layer4 = [key for key in hooks.trunk_of(model) if key.startswith("layer4.")]
-        assert set(frozen) == set(hooks.trunk_of(model)) - (set() if frozen_res5 else set(layer4))
+        frozen = weights.frozen_keys(model)
+        layer4 = [key for key in weights.trunk_places(model) if key.startswith("layer4.")]
+        assert set(frozen) == set(weights.trunk_places(model)) - (set() if frozen_res5 else set(layer4))
         assert model.roi_head.shared_head.norm.training and model.roi_head.shared_head.norm.weight.requires_grad
 
 
 def test_the_summary_keeps_the_machine_out():
     one = protocols.summary(resolved())
-    assert one == protocols.summary(resolved(world_size=4, devkit="elsewhere", classes=["a"]))
+    assert one == protocols.summary(resolved(world_size=4, data="elsewhere", classes=["a"]))
     assert one == protocols.summary(resolved(options={"train_dataloader.num_workers": 0}))
     assert one["total_batch"] == 16 and one["optimiser.optimizer.lr"] == 0.02
     assert one["train.RandomFlip.prob"] == 0.5 and one["hooks.PreciseBNHook.num_iters"] == 200
@@ -338,7 +189,7 @@ def test_fewer_iterations_keep_the_shape_of_the_schedule():
 
 
 def test_the_command_line_reaches_its_places():
-    cfg = protocols.resolve(protocols.load("voc-full"), devkit="kit", classes=["a", "b"], seed=7, backbone="b.file")
+    cfg = protocols.resolve(protocols.load("voc-full"), data="kit", classes=["a", "b"], seed=7, backbone="b.file")
     assert cfg.train_dataloader.dataset.seed == 7 and cfg.custom_hooks[0].path == "b.file"
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
         assert loader.dataset.data_root == "kit" and loader.dataset.classes == ["a", "b"]

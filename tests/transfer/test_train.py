@@ -11,8 +11,8 @@ from mmengine.registry import HOOKS
 
 from resim_bench import backbone, cli, experiments, record, runs, training
 from resim_bench.errors import UserError
-from tests.transfer.conftest import CLASSES, TINY, make_backbone
-from transfer import datasets, protocols, train
+from tests.transfer.conftest import CLASSES, TINY, TINY_COCO, make_backbone
+from transfer import protocols, train, voc
 
 
 @HOOKS.register_module()
@@ -33,6 +33,15 @@ def start(devkit, backbone_path, tmp_path):
         path = keywords.pop("backbone")
         options = TINY | (options or {})
         return train.run(transfer_id, path, work_dir=tmp_path / work_dir, cfg_options=options, **keywords)
+
+    return run
+
+
+@pytest.fixture
+def start_coco(coco_folder, fpn_path, tmp_path):
+    def run(transfer_id, work_dir="work", **keywords):
+        options = {"data": coco_folder, "work_dir": tmp_path / work_dir, "cfg_options": TINY_COCO}
+        return train.run(transfer_id, fpn_path, **options | keywords)
 
     return run
 
@@ -102,8 +111,31 @@ def test_a_full_transfer_trains_every_layer(start, backbone_path):
         assert not torch.equal(final[place + key], value), key
 
 
-def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(start, tmp_path, monkeypatch):
-    whole = start("mini-voc-full", "whole")
+def test_a_frozen_coco_transfer_leaves_a_record_and_the_trunk_as_it_was(start_coco, coco_folder, fpn_path):
+    path = start_coco("coco-1x-frozen")
+    entry = record.read(path)
+    assert set(entry["metrics"]) == {f"{kind}_{name}" for kind in ("box", "mask") for name in ("AP", "AP50", "AP75")}
+    side = entry["transfer"]
+    assert (side["data"]["classes"], side["data"]["train_images"], side["data"]["test_images"]) == (list(CLASSES), 8, 6)
+    assert side["deviations"]["data.train_images"] == [117266, 8]
+    assert side["deviations"]["data.classes"] == [80, 3]
+    assert side["protocol"]["model.backbone.frozen_stages"] == 4
+    assert side["parameters"] == {
+        "loaded": ["backbone"],
+        "dropped": ["fpn_lateral3", "fpn_lateral4", "fpn_lateral5", "fpn_output3", "fpn_output4"],
+        "fresh": ["neck", "rpn_head", "roi_head"],
+    }
+    assert str(coco_folder) not in path.read_text()
+    final = trained(path)
+    state = backbone.trunk_state(backbone.load(fpn_path)[0])
+    assert all(torch.equal(final[f"backbone.{key}"], value) for key, value in state.items())
+    log = next(path.parents[3].rglob("*.log")).read_text()
+    assert f"{len(state)} frozen tensors of the trunk are what was loaded, bit for bit" in log
+
+
+def _interrupted_and_resumed(start, transfer_id, tmp_path, monkeypatch):
+    """Records of a run in one go, and of one that was cut off in the first and in the third iteration."""
+    whole = start(transfer_id, "whole")
     resolve = protocols.resolve
     interrupt = dict(type="InterruptHook", priority="LOWEST")
 
@@ -117,42 +149,67 @@ def test_interrupted_and_resumed_equals_uninterrupted_bit_for_bit(start, tmp_pat
     monkeypatch.setattr(training.SafeCheckpointHook, "before_train", lambda hook, _: setattr(hook, "written", -1e9))
     for InterruptHook.at, saved in ((1, 1), (3, 2)):
         with pytest.raises(KeyboardInterrupt):
-            start("mini-voc-full", "parts", resume=True)
+            start(transfer_id, "parts", resume=True)
         (checkpoint,) = (tmp_path / "parts").rglob(training.LAST)
         assert torch.load(checkpoint, weights_only=False)["meta"]["iter"] == saved
     InterruptHook.at = None
     with pytest.raises(UserError, match="unfinished run: add --resume"):
-        start("mini-voc-full", "parts")
-    parts = start("mini-voc-full", "parts", resume=True)
+        start(transfer_id, "parts")
+    return whole, start(transfer_id, "parts", resume=True)
+
+
+@pytest.mark.parametrize(("starter", "transfer_id"), [("start", "mini-voc-full"), ("start_coco", "coco-1x-fpn-t")])
+def test_interrupted_and_resumed_equals_uninterrupted(starter, transfer_id, request, tmp_path, monkeypatch):
+    start = request.getfixturevalue(starter)
+    whole, parts = _interrupted_and_resumed(start, transfer_id, tmp_path, monkeypatch)
     assert record.read(parts)["metrics"] == record.read(whole)["metrics"]
+    assert record.read(parts)["transfer"]["parameters"] == record.read(whole)["transfer"]["parameters"]
     one, other = trained(whole), trained(parts)
     assert one.keys() == other.keys()
     assert [key for key in one if not torch.equal(one[key], other[key])] == []
 
 
-def test_plain_mmdetection_trains_and_validates_the_config(devkit, backbone_path, tmp_path):
+PLAIN = {
+    "custom_hooks.1.num_iters": 1,
+    "model.roi_head.bbox_head.num_classes": 3,
+    "model.test_cfg.rpn.max_per_img": 10,
+    "train_cfg.max_iters": 2,
+    "train_dataloader.batch_size": 2,
+}
+
+
+def _plain_mmdetection(transfer_id, backbone_path, data, tmp_path, options):
+    """What MMDetection's own training says when it reads the config, with data and backbone where they are."""
+    loaders = ("train_dataloader.dataset", "val_dataloader.dataset", "test_dataloader.dataset")
+    options = PLAIN | {f"{loader}.data_root": str(data) for loader in loaders} | options
+    options |= {"work_dir": str(tmp_path / "plain"), "custom_hooks.0.path": str(backbone_path)}
     program = f"""
 from mmengine.config import Config
 from mmengine.runner import Runner
-cfg = Config.fromfile({str(experiments.transfer_ids()["mini-voc-frozen"])!r})
-cfg.merge_from_dict({{
-    "work_dir": {str(tmp_path / "plain")!r},
-    "custom_hooks.0.path": {str(backbone_path)!r},
-    "custom_hooks.1.num_iters": 1,
-    "model.roi_head.bbox_head.num_classes": 3,
-    "train_dataloader.dataset.data_root": {str(devkit)!r},
-    "val_dataloader.dataset.data_root": {str(devkit)!r},
-    "test_dataloader.dataset.data_root": {str(devkit)!r},
-    "train_cfg.max_iters": 2,
-    "train_dataloader.batch_size": 2,
-    "model.test_cfg.rpn.max_per_img": 10,
-}})
+cfg = Config.fromfile({str(experiments.transfer_ids()[transfer_id])!r})
+cfg.merge_from_dict({options!r})
 Runner.from_cfg(cfg).train()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "voc/AP50" in done.stdout + done.stderr
-    assert "90 frozen tensors of the trunk are what was loaded" in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_plain_mmdetection_trains_and_validates_voc(devkit, backbone_path, tmp_path):
+    said = _plain_mmdetection("mini-voc-frozen", backbone_path, devkit, tmp_path, {})
+    assert "voc/AP50" in said and "90 frozen tensors of the trunk are what was loaded" in said
+
+
+def test_plain_mmdetection_trains_and_validates_coco(coco_folder, fpn_path, tmp_path):
+    tiny = {key: value for key, value in TINY_COCO.items() if "." in key and not key.startswith("test_dataloader")}
+    options = tiny | {
+        "model.roi_head.mask_head.num_classes": 3,
+        "val_evaluator.data_root": str(coco_folder),
+        "val_dataloader.dataset.pipeline.1.scale": (128, 64),
+        "train_dataloader.persistent_workers": False,
+    }
+    said = _plain_mmdetection("coco-1x-release", fpn_path, coco_folder, tmp_path, options)
+    assert "coco/mask_AP50" in said and "30 frozen tensors of the trunk are what was loaded" in said
 
 
 def _wrong_id(start, devkit, tmp_path):
@@ -184,6 +241,12 @@ def _wrong_architecture(start, devkit, tmp_path):
     start(backbone=make_backbone(tmp_path / "other.safetensors", strides=(1, 2, 2, 2)))
 
 
+def _no_pyramid(start, devkit, tmp_path):
+    options = {key: TINY_COCO[key] for key in ("model.backbone.depth", "model.neck.in_channels")}
+    path = make_backbone(tmp_path / "plain.safetensors", strides=(1, 2, 2, 2))
+    train.run("coco-1x-fpn-t", path, data=tmp_path, work_dir=tmp_path / "work", cfg_options=options)
+
+
 def _several_processes(start, devkit, tmp_path):
     start(launcher="pytorch")
 
@@ -198,6 +261,7 @@ def _several_processes(start, devkit, tmp_path):
         (_no_backbone_file, "none.safetensors"),
         (_not_a_backbone_file, "text"),
         (_wrong_architecture, r"needs a ResNet of depth 18 and strides \[1, 1, 2, 2\]"),
+        (_no_pyramid, "the backbone file has no feature pyramid for the neck: give one of a pre-training with it"),
         (_several_processes, "needs GPUs"),
     ],
 )
@@ -240,5 +304,5 @@ def test_workers_do_not_change_the_numbers(start):
 
 def test_the_devkit_is_looked_for_where_the_config_says(start, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=datasets.HOW_TO_GET):
+    with pytest.raises(UserError, match=voc.HOW_TO_GET):
         start(data=None)

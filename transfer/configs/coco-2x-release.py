@@ -1,0 +1,14 @@
+"""Mask R-CNN R50-FPN on COCO 2017 as ReSim's released configuration has it, 2x schedule.
+
+Paper: ReSim's released code; its configuration leaves FREEZE_AT and PRECISE_BN at Detectron2's defaults: stem and res2
+keep their pre-training weights and statistics, and there is no precise batch norm.
+Run: resim-bench transfer coco-2x-release --backbone in1k-resim-fpn-200ep --data data/coco
+Expect: about what coco-2x expects; the paper does not say by which of the two its numbers were measured.
+It differs from coco-2x by the freeze and by precise batch norm alone.
+"""
+
+_base_ = "./coco-2x.py"
+
+model = dict(backbone=dict(frozen_stages=1))
+precise_bn_iters = 0
+custom_hooks = [_base_.custom_hooks[0], dict(type="PreciseBNHook", num_iters=0), _base_.custom_hooks[2]]

@@ -182,7 +182,7 @@ SCHEDULE_2X = {
         for schedule in ("1x", "2x")
         for variant, difference in (
             ("frozen", {"model.backbone.frozen_stages": [-1, 4]}),
-            ("fpn-t", {"hooks.BackboneHook.neck": [False, True]}),
+            ("fpn-t", {"hooks.BackboneHook.neck": [None, True]}),
             ("release", {"model.backbone.frozen_stages": [-1, 1], "hooks.PreciseBNHook.num_iters": [200, 0]}),
         )
     ],

@@ -12,16 +12,9 @@ train_dataloader.dataset.pipeline.2.scales="[(333,160),(333,192)]" test_dataload
 Plain MMDetection: tools/train.py transfer/configs/coco-1x.py --cfg-options custom_hooks.0.path=BACKBONE
 """
 
-_base_ = "mmdet::_base_/models/mask-rcnn_r50_fpn.py"
+_base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "_base_/detectron2.py"]
 
-custom_imports = dict(imports=["transfer"], allow_failed_imports=False)
-default_scope = "mmdet"
-
-# What `resim-bench transfer` copies to the places below, so that one option changes them all.
-total_batch = 16
 max_iters = 90000
-precise_bn_iters = 200
-classes = None  # the categories of the training annotations
 expected_data = dict(name="COCO 2017", train_images=117266, test_images=5000, classes=80)
 
 # The base freezes norms, stem and res2, and its FPN has no norm.
@@ -65,45 +58,18 @@ test_pipeline = [
 
 data_root = "data/coco"
 train_dataloader = dict(
-    batch_size=total_batch,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DrawSampler", batch_size=total_batch, group_by_aspect=True),
-    dataset=dict(type="COCOFolder", data_root=data_root, split="train", classes=classes, pipeline=train_pipeline),
+    dataset=dict(type="COCOFolder", data_root=data_root, split="train", pipeline=train_pipeline),
 )
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type="DefaultSampler", shuffle=False),
-    dataset=dict(type="COCOFolder", data_root=data_root, split="test", classes=classes, pipeline=test_pipeline),
+    dataset=dict(type="COCOFolder", data_root=data_root, split="test", pipeline=test_pipeline),
 )
 val_dataloader = test_dataloader
 test_evaluator = dict(type="COCOAveragePrecision", data_root=data_root)
 val_evaluator = test_evaluator
 
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
-optim_wrapper = dict(
-    type="OptimWrapper",
-    optimizer=dict(type="SGD", lr=0.02, momentum=0.9, weight_decay=0.0001),
-    paramwise_cfg=dict(norm_decay_mult=0.0),
-)
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     # end=1001 gives Detectron2's 1000 iterations of warm-up: mmengine divides by end - begin - 1
     dict(type="LinearLR", start_factor=0.001, by_epoch=False, begin=0, end=1001),
     dict(type="MultiStepLR", by_epoch=False, milestones=[60000, 80000], gamma=0.1),
 ]
-
-custom_hooks = [
-    dict(type="BackboneHook", path=None, neck=False),
-    dict(type="PreciseBNHook", num_iters=precise_bn_iters),
-    dict(type="Float32Hook"),
-]
-default_hooks = dict(
-    logger=dict(type="LoggerHook", interval=50),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=5000),
-)
-log_processor = dict(by_epoch=False)
-env_cfg = dict(mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0), dist_cfg=dict(backend="nccl"))

@@ -229,7 +229,11 @@ def run(
         training.say(f"{pretrain_id}, seed {seed}: done before, {output}")
         return output
 
-    training.say(_headline(pretrain_id, seed, recipe, facts, world_size))
+    length = f"{recipe.max_iters} iterations" if recipe.max_iters else f"{recipe.epochs} epochs"
+    training.say(
+        f"{pretrain_id}, seed {seed}: {length} of batch {recipe.batch} over {len(paths):,} images, "
+        f"{training.processes()}"
+    )
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
     if recipe.model.type == "Random":
         model, iterations = _calibrated(recipe, dataset, seed), 0
@@ -255,15 +259,6 @@ def run(
         backbone.save(output, methods.transferable(model), provenance)
     training.say(f"{pretrain_id}, seed {seed}: wrote {output}")
     return output
-
-
-def _headline(pretrain_id, seed, recipe, facts, world_size) -> str:
-    device = "GPU" if torch.cuda.is_available() else "CPU"
-    length = f"{recipe.max_iters} iterations" if recipe.max_iters else f"{recipe.epochs} epochs"
-    return (
-        f"{pretrain_id}, seed {seed}: {length} of batch {recipe.batch} over {facts['images']:,} images, "
-        f"{world_size} process{'es' if world_size > 1 else ''} on {device}"
-    )
 
 
 def _calibrated(recipe: Config, dataset: dict, seed: int) -> torch.nn.Module:

@@ -229,6 +229,12 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
+def processes() -> str:
+    """How many processes there are, and on what: for the first line that a training says."""
+    count = get_dist_info()[1]
+    return f"{count} process{'es' * (count > 1)} on {'GPU' if torch.cuda.is_available() else 'CPU'}"
+
+
 def find(cfg: Config, setting: str):
     """The value of a dotted setting.
 

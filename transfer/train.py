@@ -63,6 +63,10 @@ def run(
         training.say(f"{names[0]} is through {transfer_id} already: {output}")
         return output
 
+    training.say(
+        f"{names[0]} through {transfer_id}, seed {seed}: {cfg.max_iters} iterations of batch {cfg.total_batch} over "
+        f"{facts['train_images']:,} images, {training.processes()}"
+    )
     metrics, parameters = _train_and_test(resolved, run_dir, seed, launcher)
     if is_main_process():
         entry = {

@@ -94,7 +94,11 @@ def test_a_frozen_transfer_leaves_a_record_and_the_trunk_as_it_was(start, backbo
         else:
             assert torch.equal(final["backbone." + key], value), key
 
-    capsys.readouterr()
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert first.startswith(
+        "tiny-random through mini-voc-frozen, seed 5: 4 iterations of batch 2 over 10 images, 1 pro"
+    )
+    assert last.startswith("tiny-random through mini-voc-frozen: AP ")
     before = path.stat().st_mtime_ns
     assert start(seed=5) == path and path.stat().st_mtime_ns == before
     assert capsys.readouterr().out.count("\n") == 1

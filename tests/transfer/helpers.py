@@ -92,6 +92,7 @@ def check_learning_rate(cfg, warm_up, steps, until):
         warm = min(iteration / warm_up, 1)
         expected = 0.02 * (0.001 * (1 - warm) + warm) * 0.1 ** sum(iteration >= step for step in steps)
         assert optimiser.param_groups[0]["lr"] == pytest.approx(expected, rel=1e-9), iteration
+        optimiser.step()
         for scheduler in schedulers:
             scheduler.step()
 

@@ -11,6 +11,40 @@ from torch import Tensor
 
 from pretrain.distributed import all_gather, all_reduce_sum, rank, world_size
 
+CHUNK = 2**22  # logits of dense negatives that are alive at a time: 16 MB in float32
+
+
+class _Contrast(torch.autograd.Function):
+    """Cross-entropy of each query's own key against it and the negatives, a chunk of queries at a time.
+
+    `(query (n, D), positive (n, D), negatives (M, D), temperature)` to losses `(n,)`, and 1 where the own key is the
+    most similar `(n,)`. Keys carry no gradient, so that of a chunk's queries follows from its softmax by one product:
+    it is taken at once, beside the value, and no logits outlive their chunk.
+    """
+
+    @staticmethod
+    def forward(ctx, query, positive, negatives, temperature):
+        losses, right, gradient = query.new_empty(len(query)), query.new_empty(len(query)), torch.empty_like(query)
+        rows = max(1, CHUNK // max(1, len(negatives)))
+        for start in range(0, len(query), rows):
+            part = slice(start, start + rows)
+            own = (query[part] * positive[part]).sum(dim=1, keepdim=True) / temperature
+            logits = (query[part] / temperature) @ negatives.T
+            highest = torch.maximum(own, logits.amax(dim=1, keepdim=True)) if len(negatives) else own
+            share, own_share = logits.sub_(highest).exp_(), (own - highest).exp()
+            total = share.sum(dim=1, keepdim=True) + own_share
+            losses[part] = (total.log() + highest - own)[:, 0]
+            right[part] = (own == highest)[:, 0].to(right.dtype)
+            gradient[part] = ((share @ negatives + own_share * positive[part]) / total - positive[part]) / temperature
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(right)
+        return losses, right
+
+    @staticmethod
+    def backward(ctx, of_losses, _):
+        (gradient,) = ctx.saved_tensors
+        return of_losses[:, None] * gradient, None, None, None
+
 
 def instance_info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """InfoNCE of an image's embedding: its other view against a queue of earlier keys.
@@ -67,7 +101,9 @@ def region_info_nce(
         keys = key[valid]
     logits = query @ keys.T / temperature
     target = own_offset + torch.arange(len(query), device=query.device)
-    return _reduced(logits, target, valid, reduction, gather, with_accuracy)
+    losses = F.cross_entropy(logits, target, reduction="none")
+    right = logits.detach().argmax(dim=1) == target if len(logits) else target.bool()
+    return _reduced(losses, right, valid, reduction, gather, with_accuracy)
 
 
 def dense_info_nce(
@@ -89,16 +125,13 @@ def dense_info_nce(
         gather: add the negatives of all processes.
     """
     query, key = F.normalize(query[valid], dim=1), F.normalize(key[valid], dim=1).detach()
-    negatives = F.normalize(negatives, dim=-1).detach()
-    if gather and world_size() > 1:
-        negatives = all_gather(negatives)
+    negatives = all_gather(negatives.detach()) if gather and world_size() > 1 else negatives.detach()
     groups = negatives if negatives.dim() == 3 else negatives[None]
     windows_of_group = valid.reshape(len(groups), -1).sum(dim=1).tolist()
-    similarity = [q @ n.T for q, n in zip(query.split(windows_of_group), groups, strict=True)]
-    positive = (query * key).sum(dim=1, keepdim=True)
-    logits = torch.cat((positive, torch.cat(similarity)), dim=1) / temperature
-    target = logits.new_zeros(len(logits), dtype=torch.long)
-    return _reduced(logits, target, valid, reduction, world_size() > 1, with_accuracy)
+    parts = zip(query.split(windows_of_group), key.split(windows_of_group), groups, strict=True)
+    contrasts = [_Contrast.apply(q, k, F.normalize(n, dim=1), temperature) for q, k, n in parts]
+    losses, right = map(torch.cat, zip(*contrasts, strict=True))
+    return _reduced(losses, right, valid, reduction, world_size() > 1, with_accuracy)
 
 
 def dense_negatives(key_map: Tensor) -> Tensor:
@@ -107,9 +140,8 @@ def dense_negatives(key_map: Tensor) -> Tensor:
     return pooled.permute(0, 2, 3, 1).reshape(-1, key_map.shape[1])
 
 
-def _reduced(logits, target, valid, reduction, distributed, with_accuracy):
-    """Mean cross-entropy by image or by window, over the windows of all processes where `distributed`."""
-    losses = F.cross_entropy(logits, target, reduction="none")
+def _reduced(losses, right, valid, reduction, distributed, with_accuracy):
+    """Mean loss by image or by window, over the windows of all processes where `distributed`."""
     in_image = valid.sum(dim=1)
     if reduction == "image":
         losses = losses / in_image[valid.nonzero()[:, 0]]
@@ -122,7 +154,4 @@ def _reduced(logits, target, valid, reduction, distributed, with_accuracy):
     if distributed:
         count, scale = all_reduce_sum(count), world_size()
     loss = losses.sum() * scale / count.clamp(min=1)
-    if not with_accuracy:
-        return loss
-    right = (logits.detach().argmax(dim=1) == target).sum() if logits.shape[1] else in_image.new_zeros(())
-    return loss, right / in_image.sum().clamp(min=1)
+    return (loss, right.sum() / in_image.sum().clamp(min=1)) if with_accuracy else loss

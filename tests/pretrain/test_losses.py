@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from pretrain import losses
 from pretrain.losses import dense_info_nce, dense_negatives, instance_info_nce, region_info_nce
 from tests.references import regions
 
@@ -84,6 +86,50 @@ def test_gradients_of_the_query():
     query.requires_grad_()
     assert torch.autograd.gradcheck(lambda q: region_info_nce(q, key, valid, TAU), query)
     assert torch.autograd.gradcheck(lambda q: dense_info_nce(q, key, valid, negatives, TAU), query)
+
+
+@pytest.mark.parametrize("chunk", [1, 25, 50])
+def test_chunks_change_nothing(chunk, monkeypatch):
+    query, key, valid, negatives = random_case()
+    query.requires_grad_()
+    results = []
+    for size in (losses.CHUNK, chunk):
+        monkeypatch.setattr(losses, "CHUNK", size)
+        value, accuracy = dense_info_nce(query, key, valid, negatives, TAU, with_accuracy=True)
+        results.append((value.detach(), accuracy, torch.autograd.grad(value, query)[0]))
+    torch.testing.assert_close(results[1], results[0], rtol=1e-13, atol=1e-15)
+    assert torch.autograd.gradcheck(lambda q: dense_info_nce(q, key, valid, negatives, TAU), query)
+
+
+class Largest(TorchDispatchMode):
+    """The number of values of the largest tensor that any operation makes."""
+
+    values = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.values = max(self.values, result.numel())
+        return result
+
+
+def test_dense_logits_are_never_whole(monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", 20_000)
+    query, negatives = torch.randn(2, 50, 8, requires_grad=True), torch.randn(1500, 8)
+    valid = torch.ones(2, 50, dtype=torch.bool)
+    with Largest() as largest:
+        dense_info_nce(query, query.detach(), valid, negatives, TAU).backward()
+    assert 12_000 <= largest.values <= 20_000, "100 windows x 1,500 negatives are 150,000 logits"
+
+
+def test_dense_accuracy_counts_the_windows_whose_own_key_is_nearest():
+    _, key, valid, negatives = random_case()
+    stolen = negatives.clone()
+    stolen[3] = 2 * key[tuple(valid.nonzero()[0])] + 1e-3  # nearer to the window's query than its key, which is off
+    query = key.clone()
+    query[tuple(valid.nonzero()[0])] = stolen[3]
+    _, accuracy = dense_info_nce(query, key, valid, stolen, TAU, with_accuracy=True)
+    assert accuracy.item() == pytest.approx(1 - 1 / valid.sum().item())
 
 
 def test_keys_carry_no_gradient():

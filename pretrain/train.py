@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 from pretrain import data as pretrain_data
 from pretrain import methods
 from pretrain.encoders import PYRAMID
-from resim_bench import backbone, experiments, runs, training
+from resim_bench import backbone, experiments, record, runs, training
 from resim_bench.errors import UserError
 
 UNPROTOCOLLED = ("workers", "log_interval")  # settings that cannot change a number
@@ -222,8 +222,8 @@ def run(
     check(recipe, len(paths), world_size)
     facts = {"images": len(paths), "classes": len(classes), "digest": runs.data_digest(root, paths)}
     run_protocol = protocol(recipe, facts)
-    run_dir = Path(work_dir) / "pretrain" / pretrain_id / f"seed-{seed}"
-    output = run_dir / "backbone.safetensors"
+    output = backbone.path(work_dir, pretrain_id, seed)
+    run_dir = output.parent
     claim = {"protocol": run_protocol, "seed": seed, "data": facts}
     if training.on_main_process(lambda: runs.open_run(run_dir, claim, output, resume)):
         training.say(f"{pretrain_id}, seed {seed}: done before, {output}")
@@ -250,7 +250,7 @@ def run(
             "arch": recipe.model.backbone.to_dict(),
             "epochs": round(iterations / (len(paths) // recipe.batch), 2),
             "protocol": run_protocol,
-            "config_digest": runs.digest(claim),
+            "config_digest": record.digest(runs.plain(claim)),
             "overrides": runs.plain(cfg_options or {}),
             "deviations": runs.deviations(protocol(shipped, shipped.dataset), run_protocol),
             "data": facts,

@@ -19,6 +19,11 @@ from torch import Tensor
 from resim_bench.errors import UserError
 
 
+def path(work_dir: Path, pretrain_id: str, seed: int) -> Path:
+    """Where a pre-training leaves its backbone; that of given weights has seed 0."""
+    return Path(work_dir) / "pretrain" / pretrain_id / f"seed-{seed}" / "backbone.safetensors"
+
+
 def trunk_state(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """The entries that make the trunk of a torchvision ResNet: all but the classifier `fc` and the pyramid."""
     return {key: value for key, value in state_dict.items() if not key.startswith(("fc.", "fpn_"))}

@@ -100,7 +100,7 @@ def build_parser() -> Parser:
     tables = command("tables", print_tables, "print the paper's tables beside our numbers", [place])
     tables.add_argument("id", nargs="*", metavar="TABLE", help="a table's id (default: the paper's)")
     tables.add_argument(
-        "--format", choices=("terminal", "markdown", "csv", "latex"), default="terminal", help="(default: terminal)"
+        "--format", default="terminal", metavar="FORMAT", help="terminal (default), markdown, csv or latex"
     )
     tables.add_argument(
         "--details", action="store_true", help="say of each row what ran, what deviates, what is missing"
@@ -172,44 +172,33 @@ def transfer_id(args) -> None:
             for seed in _seeds(args):
                 train.run(chosen, path, seed=seed, **_options(args))
     if missing:
-        raise UserError(f"no backbone yet for {', '.join(missing)}: run {_how_to_get(missing)} first")
-
-
-def _how_to_get(pretrain_ids: list[str]) -> str:
-    """The commands that make backbones."""
-    given = [f"`resim-bench import FILE --as {i}`" for i in pretrain_ids if i.startswith("given-")]
-    families = dict.fromkeys(i.split("-")[0] for i in pretrain_ids if not i.startswith("given-"))
-    return " and ".join([*(f"`make pretrain-{name}`" for name in families), *given])
+        steps = " and ".join(experiments.how_to_get(missing))
+        raise UserError(f"no backbone yet for {', '.join(missing)}: run {steps} first")
 
 
 def _backbones(chosen: str, args) -> tuple[list[Path], list[str]]:
     """Backbone files to transfer, and the pre-training ids that have none yet."""
-    if args.backbone:
-        wanted, optional = [args.backbone], []
-    else:
-        wanted, optional = experiments.paired_with(chosen), experiments.released_for(chosen)
-        if not wanted:
-            raise UserError(f"no row of a table pairs a backbone with {chosen}: name one with --backbone")
-    files = {i: _backbone(i, args.work_dir, args.pretrain_seed) for i in wanted}
-    files |= {i: file for i in optional if (file := backbone_file(args.work_dir, i, 0)).is_file()}
-    if args.backbone and os.sep in args.backbone:
-        return list(files.values()), []
-    return [f for f in files.values() if f.is_file()], [i for i, f in files.items() if not f.is_file()]
+    wanted = [args.backbone] if args.backbone else experiments.paired_with(chosen)
+    if not wanted:
+        raise UserError(f"no row of a table pairs a backbone with {chosen}: name one with --backbone")
+    files = {name: _backbone(name, args.work_dir, args.pretrain_seed) for name in wanted}
+    if not args.backbone:
+        released = {i: _backbone(i, args.work_dir, 0) for i in experiments.released_for(chosen)}
+        files |= {i: file for i, file in released.items() if file.is_file()}
+    missing = [name for name, file in files.items() if not file.is_file() and os.sep not in name]
+    return [file for name, file in files.items() if name not in missing], missing
 
 
 def _backbone(name: str, work_dir: Path, seed: int) -> Path:
     """The file that an id stands for, or the file itself."""
+    from resim_bench import backbone
+
     if Path(name).is_file() or os.sep in name:
         return Path(name)
     if name.startswith("given-"):
-        return backbone_file(work_dir, name, 0)
+        return backbone.path(work_dir, name, seed=0)
     (pretrain_id,) = experiments.select(name, experiments.pretrain_ids())
-    return backbone_file(work_dir, pretrain_id, seed)
-
-
-def backbone_file(work_dir: Path, pretrain_id: str, seed: int) -> Path:
-    """Where a pre-training leaves its backbone."""
-    return work_dir / "pretrain" / pretrain_id / f"seed-{seed}" / "backbone.safetensors"
+    return backbone.path(work_dir, pretrain_id, seed)
 
 
 def mini(args) -> None:

@@ -61,6 +61,19 @@ def released_for(transfer_id: str) -> list[str]:
     return list(dict.fromkeys(row["released"] for row in rows if "released" in row))
 
 
+def how_to_get(pretrain_ids: Iterable[str]) -> list[str]:
+    """The commands, in backticks, that make or import these backbones."""
+    ids = list(dict.fromkeys(pretrain_ids))
+    released = [i for i in ids if i.startswith("given-")]
+    steps = [f"`make pretrain-{family}`" for family in dict.fromkeys(i.split("-")[0] for i in ids if i not in released)]
+    if len(released) == 1:
+        steps.append(f"`resim-bench import FILE --as {released[0]}`")
+    elif released:
+        which = ", ".join(released) if len(released) < 3 else f"{len(released)} released backbones"
+        steps.append(f"`resim-bench import` ({which})")
+    return steps
+
+
 def pretrain_ids() -> dict[str, Path]:
     """Every recipe's config by its id: those of the tables in their order, then the others by name."""
     return _configs("pretrain", [pair.pretrain_id for pair in experiments()])

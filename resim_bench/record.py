@@ -10,6 +10,7 @@
 for a run that followed its protocol. Further keys are kept as they are.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -47,6 +48,11 @@ def trial(record: dict) -> tuple[str, str, int, int]:
     """What names a trial: pre-training id, transfer id and their two seeds."""
     pretrain, transfer = record["pretrain"], record["transfer"]
     return pretrain["id"], transfer["id"], pretrain["seed"], transfer["seed"]
+
+
+def digest(value) -> str:
+    """sha256 of a JSON-able value such as a protocol, in hexadecimal; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def deviations(record: dict) -> dict[str, list]:

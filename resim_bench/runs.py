@@ -19,11 +19,6 @@ def plain(value):
     return json.loads(json.dumps(value, sort_keys=True, default=str))
 
 
-def digest(value) -> str:
-    """sha256 of a JSON-able value, in hexadecimal; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
-
-
 def data_digest(root: Path, files: Iterable[Path]) -> str:
     """sha256 over the names (below `root`) and sizes of `files`: cheap for a million images, blind to content."""
     lines = sorted(f"{Path(file).relative_to(root)}:{Path(file).stat().st_size}" for file in files)

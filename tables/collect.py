@@ -1,7 +1,5 @@
 """Records beside the reported numbers: one tidy frame, the only source of everything that is printed."""
 
-import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -72,14 +70,13 @@ def _deviations(trials: list[dict]) -> tuple[str, ...]:
             named[setting, _short(canonical)][_short(run)] = None
         for side, pinned in load_protocols().items():
             id = trial[side]["id"]
-            if id in pinned and not trial[side]["deviations"] and digest(trial[side]["protocol"]) != pinned[id]:
+            if (
+                id in pinned
+                and not trial[side]["deviations"]
+                and records_of_trials.digest(trial[side]["protocol"]) != pinned[id]
+            ):
                 unnamed[f"{side}.protocol is another than {id}'s of today"] = None
     return (*(f"{setting} {before} → {' / '.join(runs)}" for (setting, before), runs in named.items()), *unnamed)
-
-
-def digest(protocol: dict) -> str:
-    """sha256 of a protocol as JSON: `resim_bench.runs.digest` of what a record holds, without torch behind it."""
-    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
 
 
 def _short(value, width: int = 24) -> str:

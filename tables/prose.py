@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from resim_bench.experiments import given
+from resim_bench.experiments import given, how_to_get
 from tables import claims, layout
 from tables.compare import ABOVE, BELOW, BOUND, COMPARED, DEVIATES, NO_CHECKPOINT, PRIOR_STD
 from tables.paper import Row, Table, load_claims, load_tables
@@ -69,14 +69,8 @@ def _commands(missing: Iterable[tuple[Table, Row]]) -> list[str]:
     own = dict.fromkeys(step for table, _ in missing for step in table.run)
     if own:
         return [f"`{step}`" for step in own]
-    ids = dict.fromkeys(row.pretrain for _, row in missing)
-    families = dict.fromkeys(id.split("-")[0] for id in ids if not id.startswith("given-"))
-    released = [id for id in ids if id.startswith("given-")]
-    steps = [f"`make pretrain-{family}`" for family in families]
-    if released:
-        which = ", ".join(released) if len(released) < 3 else f"{len(released)} released backbones"
-        steps.append(f"`resim-bench import` ({which})")
-    return steps + [f"`make transfer-{transfer}`" for transfer in dict.fromkeys(row.transfer for _, row in missing)]
+    transfers = [f"`make transfer-{transfer}`" for transfer in dict.fromkeys(row.transfer for _, row in missing)]
+    return how_to_get(row.pretrain for _, row in missing) + transfers
 
 
 def _remarks(tables: Sequence[Table], frame: pd.DataFrame, heads: pd.DataFrame, named: int | None) -> list[Item]:

@@ -8,19 +8,19 @@ import pytest
 
 import tables
 from pretrain import train
-from resim_bench import experiments, runs
+from resim_bench import experiments, record
 from tables.paper import load_protocols
 from transfer import protocols
 
 
 def of_recipe(pretrain_id):
     recipe = train.load_recipe(pretrain_id)
-    return runs.digest(train.protocol(recipe, recipe.dataset))
+    return record.digest(train.protocol(recipe, recipe.dataset))
 
 
 def of_protocol(transfer_id):
     place = {"data": "anywhere", "classes": ["a"], "seed": 3, "backbone": "any"}
-    return runs.digest(protocols.summary(protocols.resolve(protocols.load(transfer_id), **place)))
+    return record.digest(protocols.summary(protocols.resolve(protocols.load(transfer_id), **place)))
 
 
 @pytest.mark.parametrize("pretrain_id", experiments.pretrain_ids())
@@ -42,17 +42,17 @@ def test_nothing_else_is_pinned():
 def test_a_record_of_another_protocol_deviates(make_record):
     """What a changed recipe does to a record of the one before."""
     recipe = train.load_recipe("in1k-moco-v2-200ep")
-    record = make_record("in1k-moco-v2-200ep", "voc-full", ap=57.0, ap50=82.4, ap75=63.6)
-    record["transfer"]["protocol"] = protocols.summary(
+    one = make_record("in1k-moco-v2-200ep", "voc-full", ap=57.0, ap50=82.4, ap75=63.6)
+    one["transfer"]["protocol"] = protocols.summary(
         protocols.resolve(protocols.load("voc-full"), data="x", classes=["a"], seed=0, backbone="x")
     )
-    record["pretrain"]["protocol"] = train.protocol(recipe, recipe.dataset)
-    frame = tables.collect([record])
+    one["pretrain"]["protocol"] = train.protocol(recipe, recipe.dataset)
+    frame = tables.collect([one])
     line = frame[(frame.table == "in1k-voc") & (frame.label == "MoCo-v2") & (frame.metric == "AP")].iloc[0]
     assert line.verdict == "match" and line.deviations == ()
     recipe.optimizer.lr = 0.06
-    record["pretrain"]["protocol"] = train.protocol(recipe, recipe.dataset)
-    frame = tables.collect([record])
+    one["pretrain"]["protocol"] = train.protocol(recipe, recipe.dataset)
+    frame = tables.collect([one])
     line = frame[(frame.table == "in1k-voc") & (frame.label == "MoCo-v2") & (frame.metric == "AP")].iloc[0]
     assert line.verdict == "deviates"
     assert line.deviations == ("pretrain.protocol is another than in1k-moco-v2-200ep's of today",)

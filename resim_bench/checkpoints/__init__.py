@@ -40,7 +40,7 @@ class Report(NamedTuple):
 
 
 def import_checkpoint(file: Path, given_id: str, work_dir: Path = Path("work_dirs")) -> Report:
-    """Turn a public ResNet-50 checkpoint into `work_dir/pretrain/<given_id>/seed-0/backbone.safetensors`.
+    """Turn a public ResNet-50 checkpoint into the backbone file of `given_id` below `work_dir`.
 
     Raises:
         UserError: the id is not `given-NAME` or belongs to another file; the file is missing or damaged, wants to
@@ -52,7 +52,7 @@ def import_checkpoint(file: Path, given_id: str, work_dir: Path = Path("work_dir
     tensors, epochs = reading.read(file)
     trunk = trunks.find(tensors, file)
     sha256 = backbone.digest(file)
-    path = Path(work_dir) / "pretrain" / given_id / "seed-0" / "backbone.safetensors"
+    path = backbone.path(work_dir, given_id, seed=0)
     known = path.exists()
     if known and backbone.load(path)[1].get("data", {}).get("sha256") != sha256:
         raise UserError(f"{given_id} holds another file than {file} already: delete {path}, or choose another id")

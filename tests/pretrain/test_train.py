@@ -142,6 +142,7 @@ def test_torchrun_with_two_processes_equals_one(images, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr, done.stderr
     two = backbone.load(next(tmp_path.rglob("*.safetensors")))[0]
     one = backbone.load(pretrain(images, tmp_path / "one", options={"max_iters": 2}))[0]
     for key in one:

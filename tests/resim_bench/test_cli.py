@@ -92,7 +92,7 @@ def test_tables_answer_fast_and_without_torch():
         (["data", "get"], "data get needs a name: voc, coco or imagenet"),
         (["data", "get", "imagenet"], "ImageNet is given to registered people only"),
         (["data", "get", "cifar"], "'cifar' cannot be downloaded: choose voc or coco"),
-        (["tables", "--format", "html"], "invalid choice: 'html'"),
+        (["tables", "--format", "html"], "there is no format 'html': choose from terminal, markdown, latex, csv"),
         (["transfer", "voc-full", "--backbone", "./nothing.safetensors"], "there is no backbone file nothing"),
         (["records", "drop"], "invalid choice: 'drop'"),
     ],
@@ -102,7 +102,7 @@ def test_wrong_input_is_one_sentence(capsys, argv, sentence):
 
 
 def test_what_is_missing_is_said_after_what_can_run_has_run(monkeypatch, capsys):
-    file = cli.backbone_file(Path("work_dirs"), "in100-moco-v2", 0)
+    file = backbone.path("work_dirs", "in100-moco-v2", 0)
     backbone.save(file, {"conv1.weight": torch.zeros(1)}, {"id": "in100-moco-v2"})
     ran = []
     monkeypatch.setattr("transfer.train.run", lambda *args, **kwargs: ran.append((args, kwargs["seed"])))
@@ -129,7 +129,7 @@ def test_options_reach_the_training(monkeypatch):
 
 
 def test_released_weights_go_through_beside_the_rows_they_stand_for(monkeypatch):
-    files = [cli.backbone_file(Path("work_dirs"), i, 0) for i in ("in1k-moco-v2-200ep", "given-moco-v2")]
+    files = [backbone.path("work_dirs", i, 0) for i in ("in1k-moco-v2-200ep", "given-moco-v2")]
     for file in files:
         backbone.save(file, {"conv1.weight": torch.zeros(1)}, {"id": file.parts[-3]})
     ran = []

@@ -31,6 +31,17 @@ def test_paired_with():
     assert experiments.paired_with("no-such-protocol") == []
 
 
+def test_how_to_get():
+    ids = ["random", "in1k-moco-v2-200ep", "given-a", "in1k-resim-c4-200ep", "given-a"]
+    assert experiments.how_to_get(ids) == [
+        "`make pretrain-random`",
+        "`make pretrain-in1k`",
+        "`resim-bench import FILE --as given-a`",
+    ]
+    assert experiments.how_to_get(["given-a", "given-b"]) == ["`resim-bench import` (given-a, given-b)"]
+    assert experiments.how_to_get(["given-a", "given-b", "given-c"]) == ["`resim-bench import` (3 released backbones)"]
+
+
 def test_released_for():
     assert experiments.released_for("voc-full") == ["given-moco-v2", "given-resim-c4", "given-resim-fpn-200ep"]
     assert experiments.released_for("voc-frozen") == []

@@ -177,3 +177,8 @@ def test_keep_never_overwrites_evidence(one, tmp_path):
     assert str(place) in str(refusal.value)
     assert record.read(place) == one
     assert record.read_all(kept) == [one], "nothing is copied"
+
+
+def test_digest_is_of_the_content():
+    assert record.digest({"a": 1, "b": (2,)}) == record.digest({"b": [2], "a": 1})
+    assert record.digest({"a": 1, "b": [2]}) != record.digest({"a": 1, "b": [3]})

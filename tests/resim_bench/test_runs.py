@@ -16,10 +16,6 @@ def test_deviations_name_both_values():
     assert runs.deviations(CONFIG, runs.plain(CONFIG)) == {}
 
 
-def test_digest_is_of_the_content():
-    assert runs.digest({"a": 1, "b": (2,)}) == runs.digest({"b": [2], "a": 1}) != runs.digest({"a": 1, "b": [3]})
-
-
 def test_data_digest_sees_names_and_sizes(tmp_path):
     for name, text in (("a", "1"), ("b", "22")):
         (tmp_path / name).write_text(text)

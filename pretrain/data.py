@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, FUNCTIONS
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.io import ImageReadMode, decode_jpeg, read_file
 
+from pretrain.geometry import batch_windows
 from pretrain.views import crop_box, draw_pair, draw_view, render
 from resim_bench.data import imagenet100
 from resim_bench.errors import UserError
@@ -57,17 +59,20 @@ def list_images(root: Path, name: str) -> tuple[list[Path], list[int], list[str]
 
 
 def read_image(path: Path) -> Tensor:
-    """Decode an image file to `(3, H, W)` uint8, RGB.
+    """Decode an image file to `(H, W, 3)` uint8, RGB, contiguous; EXIF's rotation is ignored, as MoCo's loader does.
 
     Raises:
         UserError: the file is no readable image.
     """
     try:
+        return decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB).permute(1, 2, 0)
+    except RuntimeError:  # no JPEG, whatever its name, or a damaged one: Pillow reads it or says what is wrong
+        pass
+    try:
         with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
+            return torch.from_numpy(np.array(image.convert("RGB")))
     except (OSError, SyntaxError) as error:
         raise UserError(f"{path} is no readable image ({error}): restore or remove it") from None
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
 class _Draws(Dataset):
@@ -91,13 +96,13 @@ class _Draws(Dataset):
     def _open(self, item):
         draw, index = item
         image = read_image(self.paths[index])
-        height, width = image.shape[-2:]
+        height, width = image.shape[:2]
         return image, width, height, np.random.default_rng((self.seed, draw))
 
 
 @DATASETS.register_module()
 class TwoViews(_Draws):
-    """Query and key view of an image, `(3, S, S)` uint8, with their crop boxes `(4,)`."""
+    """Query and key view of an image, `(S, S, 3)` uint8, with their crop boxes `(4,)`."""
 
     def __getitem__(self, item):
         image, width, height, rng = self._open(item)
@@ -110,9 +115,18 @@ class TwoViews(_Draws):
         }
 
 
+@FUNCTIONS.register_module()
+def collate_pairs(samples: list[dict], view_size: int, levels: dict, bn_group: int) -> dict:
+    """A batch of `TwoViews`: `query` and `key (N, S, S, 3)`, and the `windows` of each level in place of the crops."""
+    batch = default_collate(samples)
+    crops = batch.pop("query_crop"), batch.pop("key_crop")
+    windows = {source: batch_windows(*crops, view_size, level, bn_group) for source, level in levels.items()}
+    return batch | {"windows": windows}
+
+
 @DATASETS.register_module()
 class LabelledView(_Draws):
-    """One view of an image, `(3, S, S)` uint8, and its class number."""
+    """One view of an image, `(S, S, 3)` uint8, and its class number."""
 
     def __getitem__(self, item):
         image, width, height, rng = self._open(item)

@@ -5,6 +5,8 @@ frame of the image after the shared flip, so that a window goes from view to vie
 R_K(R_Q^-1(window)), without a term for the flip.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -73,3 +75,41 @@ def correspond(boxes: Tensor, query_crop: Tensor, key_crop: Tensor, view_size: i
 
 def _inside(boxes: Tensor, view_size: int) -> Tensor:
     return ((boxes >= -SLACK) & (boxes <= view_size + SLACK)).all(dim=-1)
+
+
+class Windows(NamedTuple):
+    """The windows of a batch of N pairs, R a view, for one level.
+
+    Attributes:
+        query_boxes, key_boxes: `(N, R, 4)` in pixels of their view.
+        valid: `(N, R)` bool.
+        rows: the numbers, in the flattened `(N * R)`, of the valid windows: one `(V,)` int64 tensor a batch-norm group.
+            Found on the host, where the crops are drawn: a GPU that has to find them makes the host wait.
+    """
+
+    query_boxes: Tensor
+    key_boxes: Tensor
+    valid: Tensor
+    rows: tuple[Tensor, ...]
+
+
+def batch_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, level: dict, group: int) -> Windows:
+    """All windows of a batch for one level of a recipe, where they lie in the key view, and which of them count.
+
+    Args:
+        query_crop, key_crop: `(N, 4)`.
+        level: `window`, `stride` and `anchor`, see `pretrain.methods.MoCo`.
+        group: images of a batch-norm group.
+    """
+    if level["anchor"] == "overlap":
+        query_boxes = overlap_windows(query_crop, key_crop, view_size, level["window"], level["stride"])
+    else:
+        query_boxes = windows(view_size, level["window"], level["stride"])
+    key_boxes, valid = correspond(query_boxes, query_crop, key_crop, view_size)
+    return Windows(query_boxes.expand_as(key_boxes), key_boxes, valid, valid_rows(valid, group))
+
+
+def valid_rows(valid: Tensor, group: int) -> tuple[Tensor, ...]:
+    """`Windows.rows` of `valid (N, R)`; reads it on the host."""
+    rows = valid.flatten().nonzero()[:, 0]
+    return rows.split([int(part.sum()) for part in valid.split(group)])

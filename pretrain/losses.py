@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pretrain.distributed import all_gather, all_reduce_sum, rank, world_size
+from pretrain.geometry import valid_rows
 
 CHUNK = 2**22  # logits of dense negatives that are alive at a time: 16 MB in float32
 
@@ -72,6 +73,8 @@ def region_info_nce(
     temperature: float,
     reduction: str = "image",
     gather: bool = False,
+    rows: tuple[Tensor, ...] | None = None,
+    first: int = 0,
     with_accuracy: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Region similarity loss, equation (2) with the -log that the print leaves out.
@@ -86,24 +89,30 @@ def region_info_nce(
         reduction: `image` takes the mean over an image's windows, then over the images that have one (equation 2);
             `window` takes one mean over all valid windows (the release).
         gather: use the keys of all processes.
+        rows: of `valid`, see `pretrain.geometry.Windows`; without them the host waits until `valid` is known.
+        first: `query` may be that of some batch-norm groups only, `(n, R, D)` from this image of the batch on; the
+            result is their share, and the shares of all parts add up to the whole.
         with_accuracy: also return the share of windows whose own key is the most similar.
 
     Returns:
         A scalar; 0 when no window is valid.
     """
-    query, key = F.normalize(query[valid], dim=1), F.normalize(key, dim=2).detach()
-    own_offset = 0
+    rows, part = _parts(valid, rows, first, len(query))
+    own = torch.cat(rows[part])
+    query = F.normalize(_at(query, own, first), dim=1)
     if gather and world_size() > 1:
-        counts = all_gather(valid.sum().reshape(1))
-        own_offset = int(counts[: rank()].sum())
-        keys = all_gather(key)[all_gather(valid)]
+        # How many windows count in other processes is not known here: theirs are masked, not left out.
+        keys = all_gather(F.normalize(key, dim=2).detach()).flatten(0, 1)
+        everyone = all_gather(valid).flatten()
+        logits = (query @ keys.T / temperature).masked_fill(~everyone, -torch.inf)
+        target = rank() * valid.numel() + own
     else:
-        keys = key[valid]
-    logits = query @ keys.T / temperature
-    target = own_offset + torch.arange(len(query), device=query.device)
+        keys = F.normalize(_at(key, torch.cat(rows)), dim=1).detach()
+        logits = query @ keys.T / temperature
+        target = sum(map(len, rows[: part.start])) + torch.arange(len(own), device=own.device)
     losses = F.cross_entropy(logits, target, reduction="none")
-    right = logits.detach().argmax(dim=1) == target if len(logits) else target.bool()
-    return _reduced(losses, right, valid, reduction, gather, with_accuracy)
+    right = logits.detach().argmax(dim=1) == target if len(own) else target.bool()
+    return _reduced(losses, right, own, valid, reduction, gather, with_accuracy)
 
 
 def dense_info_nce(
@@ -114,24 +123,32 @@ def dense_info_nce(
     temperature: float,
     reduction: str = "window",
     gather: bool = False,
+    rows: tuple[Tensor, ...] | None = None,
+    first: int = 0,
     with_accuracy: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """The release's variant: a window against its key and against every position of the pooled key maps.
 
     Args:
-        query, key, valid, temperature, reduction, with_accuracy: as in `region_info_nce`.
+        query, key, valid, temperature, reduction, rows, first, with_accuracy: as in `region_info_nce`.
         negatives: `(M, D)`, see `dense_negatives`; or `(G, M, D)`, where each of G equal groups of images has its
             own, as the images of one GPU have in the release. They carry no gradient.
         gather: add the negatives of all processes.
     """
-    query, key = F.normalize(query[valid], dim=1), F.normalize(key[valid], dim=1).detach()
+    if rows is None and negatives.dim() == 3:
+        rows = valid_rows(valid, len(valid) // len(negatives))
+    rows, part = _parts(valid, rows, first, len(query))
+    own = torch.cat(rows[part])
+    query, key = F.normalize(_at(query, own, first), dim=1), F.normalize(_at(key, own), dim=1).detach()
     negatives = all_gather(negatives.detach()) if gather and world_size() > 1 else negatives.detach()
-    groups = negatives if negatives.dim() == 3 else negatives[None]
-    windows_of_group = valid.reshape(len(groups), -1).sum(dim=1).tolist()
-    parts = zip(query.split(windows_of_group), key.split(windows_of_group), groups, strict=True)
-    contrasts = [_Contrast.apply(q, k, F.normalize(n, dim=1), temperature) for q, k, n in parts]
+    groups = negatives[part] if negatives.dim() == 3 else negatives[None]
+    sizes = [len(r) for r in rows[part]] if negatives.dim() == 3 else [len(own)]
+    contrasts = [
+        _Contrast.apply(q, k, F.normalize(n, dim=1), temperature)
+        for q, k, n in zip(query.split(sizes), key.split(sizes), groups, strict=True)
+    ]
     losses, right = map(torch.cat, zip(*contrasts, strict=True))
-    return _reduced(losses, right, valid, reduction, world_size() > 1, with_accuracy)
+    return _reduced(losses, right, own, valid, reduction, world_size() > 1, with_accuracy)
 
 
 def dense_negatives(key_map: Tensor) -> Tensor:
@@ -140,18 +157,33 @@ def dense_negatives(key_map: Tensor) -> Tensor:
     return pooled.permute(0, 2, 3, 1).reshape(-1, key_map.shape[1])
 
 
-def _reduced(losses, right, valid, reduction, distributed, with_accuracy):
-    """Mean loss by image or by window, over the windows of all processes where `distributed`."""
-    in_image = valid.sum(dim=1)
+def _parts(valid, rows, first, images) -> tuple[tuple[Tensor, ...], slice]:
+    """The rows of all groups, and which of the groups the query has."""
+    rows = valid_rows(valid, len(valid)) if rows is None else rows
+    group = len(valid) // len(rows)
+    return rows, slice(first // group, (first + images) // group)
+
+
+def _at(pooled, rows, first=0) -> Tensor:
+    """`(n, R, D)` of the images from `first` on, at these rows of the batch: `(V, D)`."""
+    return pooled.flatten(0, 1).index_select(0, rows - first * pooled.shape[1])
+
+
+def _reduced(losses, right, rows, valid, reduction, distributed, with_accuracy):
+    """The share of some rows, whose losses are `(V,)`, in the mean by image or by window, and in the accuracy.
+
+    Where `distributed`, the divisors count the windows of all processes.
+    """
+    counts = valid.to(losses.dtype)
+    in_image = counts.sum(dim=1, keepdim=True)
     if reduction == "image":
-        losses = losses / in_image[valid.nonzero()[:, 0]]
-        count = (in_image > 0).sum()
+        weights, count = counts / in_image.clamp(min=1), (in_image > 0).sum()
     elif reduction == "window":
-        count = in_image.sum()
+        weights, count = counts, in_image.sum()
     else:
         raise ValueError(f"reduction is 'image' or 'window', not {reduction!r}")
     scale = 1
     if distributed:
         count, scale = all_reduce_sum(count), world_size()
-    loss = losses.sum() * scale / count.clamp(min=1)
+    loss = (losses * weights.flatten()[rows]).sum() * scale / count.clamp(min=1)
     return (loss, right.sum() / in_image.sum().clamp(min=1)) if with_accuracy else loss

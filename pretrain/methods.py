@@ -1,7 +1,9 @@
 """The methods: MoCo-v2, which with levels is ReSim, and the supervised baseline."""
 
 import copy
+import functools
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,9 +11,9 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from pretrain import geometry
 from pretrain.distributed import all_gather, rank, world_size
 from pretrain.encoders import Encoder, resnet
+from pretrain.geometry import Windows
 from pretrain.losses import dense_info_nce, dense_negatives, instance_info_nce, region_info_nce
 from pretrain.pooling import prroi_pool
 from resim_bench.backbone import trunk_state
@@ -19,11 +21,17 @@ from resim_bench.backbone import trunk_state
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB, of 255
 
 
+@functools.cache  # a copy to the GPU in each step would make the host wait
+def _mean_and_std(device: torch.device, width: int) -> tuple[Tensor, Tensor]:
+    """Those of the channels of each pixel of an image's row, `(width * 3,)`: long rows vectorise, pixels do not."""
+    mean, std = torch.tensor((MEAN, STD), device=device).repeat(1, width)
+    return mean, std
+
+
 def normalise(images: Tensor) -> Tensor:
-    """`(N, 3, H, W)` uint8 to float32 with ImageNet's mean and standard deviation removed."""
-    mean = images.new_tensor(MEAN, dtype=torch.float32).view(3, 1, 1)
-    std = images.new_tensor(STD, dtype=torch.float32).view(3, 1, 1)
-    return (images.float() - mean) / std
+    """`(N, H, W, 3)` uint8 to `(N, 3, H, W)` float32, channels last, with ImageNet's mean and deviation removed."""
+    mean, std = _mean_and_std(images.device, images.shape[2])
+    return images.flatten(2).float().sub_(mean).div_(std).view(images.shape).permute(0, 3, 1, 2)
 
 
 @contextmanager
@@ -40,15 +48,16 @@ def running_statistics_kept(module: nn.Module):
             m.momentum, m.num_batches_tracked = momentum, batches
 
 
-def encode(encoder: Encoder, images: Tensor, group: int) -> tuple[Tensor, dict[str, Tensor]]:
+def encode(encoder: Encoder, images: Tensor, group: int, follow: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
     """Encode a batch in batch-norm groups, as if each group of `group` images were on a GPU of its own.
 
-    Running statistics follow the first group, as those of the first GPU are the ones that are saved.
+    Running statistics follow the first group, as those of the first GPU are the ones that are saved; without `follow`
+    they stay as they are.
     """
-    first, *others = images.split(group)
-    outputs = [encoder(first)]
+    parts = list(images.split(group))
+    outputs = [encoder(parts.pop(0))] if follow else []
     with running_statistics_kept(encoder):
-        outputs += [encoder(part) for part in others]
+        outputs += [encoder(part) for part in parts]
     embeddings, maps = zip(*outputs, strict=True)
     return torch.cat(embeddings), {name: torch.cat([m[name] for m in maps]) for name in maps[0]}
 
@@ -62,13 +71,26 @@ def transferable(model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
+class Keys(NamedTuple):
+    """What the queries of a batch of N pairs are compared with; nothing carries a gradient.
+
+    Attributes:
+        embedding: `(N, D)`.
+        regions: of each level the pooled features `(N, R, D)`.
+        negatives: of each level with dense negatives these, `(M, D)` or `(G, M, D)`; None of others.
+    """
+
+    embedding: Tensor
+    regions: dict[str, Tensor]
+    negatives: dict[str, Tensor | None]
+
+
 @MODELS.register_module()
 class MoCo(BaseModel):
     """Momentum contrast; with levels, region similarity on top of it.
 
     Args:
         backbone: of `pretrain.encoders.resnet`.
-        view_size: side of a view in pixels.
         dim, queue, momentum, temperature: MoCo-v2's D, K, m and tau.
         levels: the region losses by the name of their map: `map_stride`, `window` and `stride` in pixels of the
             view, `dim` of the embedding, `anchor` of the grid (`query` or `overlap`), `reduction` (`image` or
@@ -76,69 +98,120 @@ class MoCo(BaseModel):
             all key maps) or `dense-group` (of the key maps of the window's batch-norm group, that is of one GPU).
         instance_weight: lambda of the total, sum of the regions' losses + lambda * the instance's.
         bn_group: images that share batch-norm statistics.
+        micro_batch: queries that are encoded at a time in training, whole batch-norm groups; None for all. The keys of
+            the whole batch come first and carry no gradient, so that the loss is a sum over queries: their gradients
+            add up to those of the whole batch, in the memory of one part.
 
     Sources: He et al. 2020, Chen et al. 2020 (MoCo-v2); Xiao et al. 2021 (ReSim).
     """
 
     def __init__(
-        self, backbone, view_size, dim, queue, momentum, temperature, levels, instance_weight=1.0, bn_group=32
+        self, backbone, dim, queue, momentum, temperature, levels, instance_weight=1.0, bn_group=32, micro_batch=None
     ):
-        super().__init__()
+        super().__init__(data_preprocessor=dict(type="BaseDataPreprocessor", non_blocking=True))
         # Drawn first, and region heads last: with and without levels everything else starts the same.
         self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
         self.encoder_q = Encoder(backbone, dim, levels)
         self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
-        self.view_size, self.momentum, self.temperature = view_size, momentum, temperature
-        self.levels, self.instance_weight, self.bn_group = levels, instance_weight, bn_group
+        self.momentum, self.temperature, self.instance_weight = momentum, temperature, instance_weight
+        self.levels, self.bn_group, self.micro_batch = levels, bn_group, micro_batch
 
     @property
     def trunk(self) -> nn.Module:
         """The network whose weights are transferred: the query encoder's."""
         return self.encoder_q.trunk
 
-    def forward(self, query, key, query_crop, key_crop, mode="loss") -> dict[str, Tensor]:
+    def forward(self, query, key, windows, mode="loss") -> dict[str, Tensor]:
         """Losses and contrastive accuracies of a batch.
 
         Args:
-            query, key: `(N, 3, S, S)` uint8 views.
-            query_crop, key_crop: `(N, 4)`, see `pretrain.geometry`.
+            query, key: `(N, S, S, 3)` uint8 views.
+            windows: `pretrain.geometry.Windows` of each level.
         """
-        precision = self.queue.dtype
-        query_embedding, query_maps = encode(self.encoder_q, normalise(query).to(precision), self.bn_group)
-        with torch.no_grad():
-            self._follow()
-            key_embedding, key_maps = self._encode_keys(normalise(key).to(precision))
-        # Similarities need more digits than bf16 has.
-        with torch.autocast(query.device.type, enabled=False):
-            query_embedding, key_embedding = query_embedding.to(precision), key_embedding.to(precision)
-            loss, top1 = instance_info_nce(query_embedding, key_embedding, self.queue, self.temperature)
-            results = {"loss_instance": self.instance_weight * loss, "top1_instance": top1}
-            for source, level in self.levels.items():
-                maps = query_maps[source].to(precision), key_maps[source].to(precision)
-                loss, top1, windows = self._region_loss(level, *maps, query_crop, key_crop)
-                results |= {f"loss_{source}": loss, f"top1_{source}": top1, f"windows_{source}": windows}
-        self._enqueue(key_embedding)
+        keys = self._keys(key, windows)
+        results = self._compare(query, keys, windows)
+        self._enqueue(keys.embedding)
         return results
 
-    def _region_loss(self, level, query_map, key_map, query_crop, key_crop):
-        """Loss, accuracy and valid windows an image of one level."""
-        grid = self.view_size, level["window"], level["stride"]
-        if level["anchor"] == "overlap":
-            query_boxes = geometry.overlap_windows(query_crop, key_crop, *grid)
-        else:
-            query_boxes = geometry.windows(*grid).to(query_crop.device)
-        key_boxes, valid = geometry.correspond(query_boxes, query_crop, key_crop, self.view_size)
-        query = prroi_pool(query_map, query_boxes.expand_as(key_boxes), level["map_stride"])
-        key = prroi_pool(key_map, key_boxes, level["map_stride"])
-        options = {"temperature": self.temperature, "reduction": level["reduction"], "with_accuracy": True}
+    def train_step(self, data, optim_wrapper) -> dict[str, Tensor]:
+        """One step of the optimiser, the queries in parts where `micro_batch` asks for it."""
+        if not self.micro_batch:
+            return super().train_step(data, optim_wrapper)
+        batch = self.data_preprocessor(data, True)
+        with optim_wrapper.optim_context(self):
+            keys = self._keys(batch["key"], batch["windows"])
+        logs: dict[str, Tensor] = {}
+        for first in range(0, len(batch["query"]), self.micro_batch):
+            with optim_wrapper.optim_context(self):
+                part = batch["query"][first : first + self.micro_batch]
+                loss, shares = self.parse_losses(self._compare(part, keys, batch["windows"], first))
+            optim_wrapper.backward(loss)
+            logs = {name: logs.get(name, 0) + share.detach() for name, share in shares.items()}
+        optim_wrapper.step()
+        optim_wrapper.zero_grad()
+        self._enqueue(keys.embedding)
+        return logs
+
+    @torch.no_grad()
+    def _keys(self, key: Tensor, windows: dict[str, Windows]) -> Keys:
+        """Let the key encoder follow, and encode the key views."""
+        self._follow()
+        precision = self.queue.dtype
+        embedding, maps = self._encode_keys(normalise(key).to(precision))
+        with self._full_precision(key):
+            maps = {source: m.to(precision) for source, m in maps.items()}
+            regions = {
+                source: prroi_pool(maps[source], windows[source].key_boxes, level["map_stride"])
+                for source, level in self.levels.items()
+            }
+            negatives = {source: self._negatives(level, maps[source]) for source, level in self.levels.items()}
+        return Keys(embedding.to(precision), regions, negatives)
+
+    def _negatives(self, level: dict, key_map: Tensor) -> Tensor | None:
+        """The dense negatives of a level, if it has them."""
         if level["negatives"] == "windows":
-            loss, top1 = region_info_nce(query, key, valid, gather=True, **options)
-        elif level["negatives"] == "dense":
-            loss, top1 = dense_info_nce(query, key, valid, dense_negatives(key_map), gather=True, **options)
-        else:
-            negatives = torch.stack([dense_negatives(group) for group in key_map.split(self.bn_group)])
-            loss, top1 = dense_info_nce(query, key, valid, negatives, **options)
-        return loss, top1, valid.sum() / len(valid)
+            return None
+        if level["negatives"] == "dense":
+            return dense_negatives(key_map)
+        return torch.stack([dense_negatives(group) for group in key_map.split(self.bn_group)])
+
+    def _compare(self, query: Tensor, keys: Keys, windows: dict[str, Windows], first: int = 0) -> dict[str, Tensor]:
+        """Losses and accuracies of the batch's queries from image `first` on: their share in those of the batch."""
+        precision = self.queue.dtype
+        share = len(query) / len(keys.embedding)
+        part = slice(first, first + len(query))
+        embedding, maps = encode(self.encoder_q, normalise(query).to(precision), self.bn_group, follow=first == 0)
+        with self._full_precision(query):
+            own = keys.embedding[part]
+            loss, top1 = instance_info_nce(embedding.to(precision), own, self.queue, self.temperature)
+            results = {"loss_instance": self.instance_weight * share * loss, "top1_instance": share * top1}
+            for source, level in self.levels.items():
+                pooled = prroi_pool(maps[source].to(precision), windows[source].query_boxes[part], level["map_stride"])
+                loss, top1 = self._region_loss(level, pooled, keys, source, windows[source], first)
+                valid = windows[source].valid
+                results[f"loss_{source}"], results[f"top1_{source}"] = loss, top1
+                results[f"windows_{source}"] = valid[part].sum() / len(valid)
+        return results
+
+    def _region_loss(self, level, query, keys, source, windows, first):
+        """Loss and accuracy of one level."""
+        options = {
+            "temperature": self.temperature,
+            "reduction": level["reduction"],
+            "gather": level["negatives"] != "dense-group",
+            "rows": windows.rows,
+            "first": first,
+            "with_accuracy": True,
+        }
+        if level["negatives"] == "windows":
+            return region_info_nce(query, keys.regions[source], windows.valid, **options)
+        key = keys.regions[source]
+        return dense_info_nce(query, key, windows.valid, keys.negatives[source], **options)
+
+    @staticmethod
+    def _full_precision(images: Tensor):
+        """Similarities need more digits than bf16 has."""
+        return torch.autocast(images.device.type, enabled=False)
 
     def _follow(self) -> None:
         """Move the key encoder's parameters towards the query encoder's: k <- m k + (1 - m) q."""

@@ -17,7 +17,7 @@ from pretrain.encoders import PYRAMID
 from resim_bench import backbone, experiments, record, runs, training
 from resim_bench.errors import UserError
 
-UNPROTOCOLLED = ("workers", "log_interval")  # settings that cannot change a number
+UNPROTOCOLLED = ("micro_batch", "workers", "log_interval")  # settings that cannot change a number
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -58,6 +58,7 @@ LEVEL_CHOICES = {
     "negatives": ("windows", "dense", "dense-group"),
     "reduction": ("image", "window"),
 }
+FUSED = {"fused": True}  # one pass over each parameter instead of several: the same numbers to rounding
 OPTIM_WRAPPER = {"float32": "OptimWrapper", "bfloat16": "Bfloat16OptimWrapper"}
 
 
@@ -113,24 +114,32 @@ def check(recipe: Config, images: int, world_size: int) -> None:
         )
     if recipe.precision not in OPTIM_WRAPPER:
         raise UserError(f"precision is one of {', '.join(OPTIM_WRAPPER)}, not {recipe.precision}")
+    if recipe.get("micro_batch"):
+        _check_micro_batch(recipe, world_size)
     if recipe.model.type == "MoCo":
         if recipe.model.queue % batch:
             raise UserError(f"the queue of {recipe.model.queue} is not a multiple of the batch of {batch}")
-        if recipe.model.view_size != recipe.views.size:
-            raise UserError(
-                f"model.view_size {recipe.model.view_size} and views.size {recipe.views.size} are the same side"
-            )
         _check_maps(recipe.model.levels)
         for setting, value, known in _choices(recipe):
             if value not in known:
                 raise UserError(f"{setting} is one of {', '.join(known)}, not {value}")
         for source, level in recipe.model.levels.items():
-            if not 0 < level.window < recipe.model.view_size:
+            if not 0 < level.window < recipe.views.size:
                 raise UserError(
                     f"model.levels.{source}.window of {level.window} px does not fit a view of {recipe.views.size} px"
                 )
         if recipe.model.levels and recipe.views.flip != "shared":
             raise UserError('a recipe with levels needs views.flip="shared": regions correspond only under one flip')
+
+
+def _check_micro_batch(recipe: Config, world_size: int) -> None:
+    if recipe.model.type != "MoCo" or world_size > 1:
+        raise UserError("micro_batch is for MoCo and ReSim in one process: set a smaller batch instead")
+    if recipe.micro_batch < 1 or recipe.micro_batch % recipe.model.bn_group:
+        raise UserError(
+            f"micro_batch of {recipe.micro_batch} is not a multiple of the batch-norm group of "
+            f"{recipe.model.bn_group} images"
+        )
 
 
 def _check_maps(levels: dict) -> None:
@@ -159,6 +168,24 @@ def protocol(recipe: Config, facts: dict) -> dict:
     return runs.plain(settings)
 
 
+def model_config(recipe: Config) -> dict:
+    """What the model is built from."""
+    return recipe.model.to_dict() | ({"micro_batch": recipe.micro_batch} if recipe.model.type == "MoCo" else {})
+
+
+def collate_config(recipe: Config) -> dict:
+    """What makes a batch of samples."""
+    if recipe.model.type != "MoCo":
+        return dict(type="default_collate")
+    levels, bn_group = recipe.model.levels.to_dict(), recipe.model.bn_group
+    return dict(type="collate_pairs", view_size=recipe.views.size, levels=levels, bn_group=bn_group)
+
+
+def optim_config(recipe: Config) -> dict:
+    """What the optimiser and its precision are built from."""
+    return dict(type=OPTIM_WRAPPER[recipe.precision], optimizer=recipe.optimizer.to_dict() | FUSED)
+
+
 def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -> Config:
     """The recipe as a configuration of mmengine's Runner."""
     epoch_iters = images // recipe.batch
@@ -166,19 +193,19 @@ def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -
     workers = training.workers(recipe.workers)
     return Config(
         dict(
-            model=recipe.model.to_dict(),
+            model=model_config(recipe),
             train_dataloader=dict(
                 dataset=dataset,
                 batch_size=per_process,
                 sampler=dict(type="DrawSampler", batch_size=per_process, drop_last=True),
-                collate_fn=dict(type="default_collate"),
+                collate_fn=collate_config(recipe),
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 pin_memory=torch.cuda.is_available(),
                 drop_last=True,
             ),
             train_cfg=dict(by_epoch=False, max_iters=recipe.max_iters or recipe.epochs * epoch_iters),
-            optim_wrapper=dict(type=OPTIM_WRAPPER[recipe.precision], optimizer=recipe.optimizer.to_dict()),
+            optim_wrapper=optim_config(recipe),
             param_scheduler=dict(
                 type="EpochLR",
                 epoch_iters=epoch_iters,

@@ -1,11 +1,15 @@
 """Two ways of doing one thing, measured in turn: what the rows of `resim-bench bench` are made of."""
 
+import itertools
+import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 
 class Comparison(NamedTuple):
@@ -47,6 +51,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def threads() -> int:
+    """Threads that torch computes with."""
+    return torch.get_num_threads()
+
+
 def in_turn(ours: Callable[[], object], reference: Callable[[], object], pairs: int) -> list[tuple[float, float]]:
     """Seconds of both in each of `pairs` rounds, A B A B, after one round that does not count.
 
@@ -54,6 +63,61 @@ def in_turn(ours: Callable[[], object], reference: Callable[[], object], pairs: 
     """
     rounds = [(seconds(ours), seconds(reference)) for _ in range(pairs + 1)]
     return rounds[1:]
+
+
+def peak_memory(work: Callable[[], object]) -> int:
+    """Bytes that tensors take at most at a time during `work()`, on top of those there before; as torch counts them."""
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # else it says that there is no GPU
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+        work()
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())), default=0)
+
+
+class Apart:
+    """A process of its own that does a piece of work each time it is asked: for what is set once a process.
+
+    Args:
+        make: called there with `args`; returns the work. Both are picklable.
+
+    Raises:
+        RuntimeError: from a call, when the work has failed there; its traceback is on the console.
+    """
+
+    def __init__(self, make: Callable[..., Callable[[], object]], *args):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, make, args), daemon=True)
+        self._process.start()
+        other.close()
+
+    def __call__(self) -> None:
+        """Have the work done once."""
+        try:
+            self._pipe.send(None)
+            self._pipe.recv()
+        except (EOFError, OSError):
+            raise RuntimeError("the work failed in its process, as said above") from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(pipe, make, args) -> None:
+    work = make(*args)
+    while True:
+        pipe.recv()
+        seconds(work)
+        pipe.send(None)
 
 
 def compare(
@@ -80,3 +144,23 @@ def compare(
     return Comparison(
         what, ours, reference, unit, statistics.median(ratios), min(ratios), max(ratios), at_least, at_most
     )
+
+
+WIDTH = 62
+HEADER = f"{'':{WIDTH}}{'ours':>12}{'reference':>13}  {'unit':8}{'ratio (of each pair)':22}goal"
+
+
+def line(row: Comparison) -> str:
+    """A row as it is printed below `HEADER`."""
+    spread = f"{row.ratio:.2f}" + (f" ({row.low:.2f} to {row.high:.2f})" if row.low < row.high else "")
+    goal = ""
+    if row.met is not None:
+        bound = f"at least {row.at_least:g}" if row.at_least is not None else f"at most {row.at_most:g}"
+        goal = f"{bound}: {'reached' if row.met else 'missed'}"
+    numbers = f"{_number(row.ours):>12}{_number(row.reference):>13}"
+    return f"{row.what:{WIDTH}}{numbers}  {row.unit:8}{spread:22}{goal}"
+
+
+def _number(value: float) -> str:
+    """Three digits or more."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -33,16 +33,20 @@ def tiny_moco(levels=None, bn_group=4, seed=0, **options):
     from pretrain.methods import MoCo
 
     torch.manual_seed(seed)
-    settings = {"view_size": 32, "dim": 16, "queue": 32, "momentum": 0.9, "temperature": 0.2} | options
+    settings = {"dim": 16, "queue": 32, "momentum": 0.9, "temperature": 0.2} | options
     backbone = {"depth": 18, "strides": (1, 1, 2, 2)}
     return MoCo(backbone=backbone, levels=levels or {}, bn_group=bn_group, **settings)
 
 
-def tiny_batch(images=8, seed=1):
-    """Random views whose crops overlap in most pairs, but not in all."""
+def tiny_batch(levels=None, images=8, seed=1, bn_group=4, part=slice(None)):
+    """Random views of 32 px whose crops overlap in most pairs, but not in all; or a part of such a batch."""
+    from pretrain.geometry import batch_windows
+
     rng = torch.Generator().manual_seed(seed)
     corner = torch.rand(2, images, 2, generator=rng) * 60
     crops = torch.cat((corner, corner + 40 + 40 * torch.rand(2, images, 2, generator=rng)), dim=2)
     crops[1, -1] = crops[0, -1] + 200  # a pair without any valid window
-    views = torch.randint(0, 256, (2, images, 3, 32, 32), dtype=torch.uint8, generator=rng)
-    return {"query": views[0], "key": views[1], "query_crop": crops[0], "key_crop": crops[1]}
+    views = torch.randint(0, 256, (2, images, 32, 32, 3), dtype=torch.uint8, generator=rng)
+    crops = crops[:, part]
+    windows = {source: batch_windows(*crops, 32, level, bn_group) for source, level in (levels or {}).items()}
+    return {"query": views[0, part], "key": views[1, part], "windows": windows}

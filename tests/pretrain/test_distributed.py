@@ -44,7 +44,7 @@ def half(rank, port, folder):
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     part = slice(4 * rank, 4 * rank + 4)
     for name, levels in LEVELS.items():
-        result = step(levels, {k: v[part] for k, v in tiny_batch().items()})
+        result = step(levels, tiny_batch(levels, part=part))
         for tensor in (result["losses"], *result["gradients"]):
             dist.all_reduce(tensor)
             tensor /= 2  # as DistributedDataParallel does
@@ -66,7 +66,7 @@ def two_processes(tmp_path_factory):
 @pytest.mark.parametrize("name", LEVELS)
 def test_two_processes_equal_one(name, two_processes):
     double = torch.load(two_processes / f"{name}.pth")
-    single = step(LEVELS[name], tiny_batch())
+    single = step(LEVELS[name], tiny_batch(LEVELS[name]))
     assert len(single["losses"]) == 1 + len(LEVELS[name])
     torch.testing.assert_close(double["losses"], single["losses"], rtol=1e-9, atol=1e-10)
     torch.testing.assert_close(double["gradients"], single["gradients"], rtol=1e-7, atol=1e-9)

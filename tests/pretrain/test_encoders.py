@@ -52,7 +52,7 @@ def test_the_pyramid_of_a_resnet_50():
 def test_the_instance_branch_reads_c5_and_not_the_pyramid():
     model = tiny_moco(PYRAMID)
     torch.manual_seed(5)
-    results = model(**tiny_batch())
+    results = model(**tiny_batch(PYRAMID))
     results["loss_instance"].backward(retain_graph=True)
     assert all(p.grad is None for p in model.encoder_q.fpn.parameters())
     (results["loss_p4"] + results["loss_p3"]).backward()
@@ -68,7 +68,7 @@ def test_the_key_s_pyramid_follows_by_momentum():
         for p in model.encoder_q.fpn.parameters():
             p.add_(1)
     before = [p.clone() for p in model.encoder_k.fpn.parameters()]
-    model(**tiny_batch())
+    model(**tiny_batch(PYRAMID))
     for old, new in zip(before, model.encoder_k.fpn.parameters(), strict=True):
         torch.testing.assert_close(new, old + 0.25)
 

@@ -5,10 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.optim import OptimWrapper
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pretrain.encoders import resnet, trunk_maps
 from pretrain.methods import MEAN, STD, encode, normalise, running_statistics_kept
+from pretrain.train import FUSED, Bfloat16OptimWrapper
 from tests.pretrain.helpers import LEVEL, PYRAMID, tiny_batch, tiny_moco
 
 STEPS = 3
@@ -68,7 +71,7 @@ def test_levels_leave_the_instance_branch_as_it_is(levels):
     torch.manual_seed(5)
     plain = moco(**tiny_batch())
     torch.manual_seed(5)
-    with_levels = resim(**tiny_batch())
+    with_levels = resim(**tiny_batch(levels))
     assert torch.equal(plain["loss_instance"], with_levels["loss_instance"])
     assert all(with_levels[f"loss_{source}"] > 0 and with_levels[f"windows_{source}"] > 0 for source in levels)
     plain["loss_instance"].backward()
@@ -88,12 +91,111 @@ def test_the_total_weighs_the_instance_loss():
 
 @pytest.mark.parametrize("changes", [{}, {"anchor": "overlap"}, {"negatives": "dense"}, {"negatives": "dense-group"}])
 def test_every_kind_of_level_trains_trunk_and_head(changes):
-    model = tiny_moco({"c4": LEVEL | changes})
-    model(**tiny_batch())["loss_c4"].backward()
+    levels = {"c4": LEVEL | changes}
+    model = tiny_moco(levels)
+    model(**tiny_batch(levels))["loss_c4"].backward()
     assert model.encoder_q.region_heads["c4"].weight.grad.abs().sum() > 0
     assert model.encoder_q.trunk.conv1.weight.grad.abs().sum() > 0
     assert model.encoder_q.trunk.layer4[0].conv1.weight.grad is None, "C5 lies above the level"
     assert all(p.grad is None for p in model.encoder_k.parameters())
+
+
+KINDS = {
+    "moco": {},
+    "windows": {"c4": LEVEL},
+    "by-window": {"c4": LEVEL | {"reduction": "window", "anchor": "overlap"}},
+    "dense": {"c4": LEVEL | {"negatives": "dense", "reduction": "window"}},
+    "dense-group": {"c4": LEVEL | {"negatives": "dense-group"}},
+    "fpn": PYRAMID,
+}
+
+
+def trained(levels, micro_batch, steps=2):
+    """State and logs after some steps in double precision."""
+    model = tiny_moco(levels, micro_batch=micro_batch).double()
+    wrapper = OptimWrapper(sgd(model.encoder_q.parameters()))
+    logs = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        logs.append(model.train_step(tiny_batch(levels, seed=step, images=12), wrapper))
+    return model.state_dict(), logs
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_micro_batches_train_as_the_whole_batch_does(kind):
+    (whole, logs), (parts, logs_of_parts) = (trained(KINDS[kind], micro_batch) for micro_batch in (None, 8))
+    torch.testing.assert_close(parts, whole, rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(logs_of_parts, logs, rtol=1e-6, atol=1e-7)  # counts of windows are float32
+
+
+def test_micro_batches_are_encoded_one_at_a_time(monkeypatch):
+    model, encoded = tiny_moco(micro_batch=8), []
+    compare = model._compare
+    monkeypatch.setattr(model, "_compare", lambda query, *rest: encoded.append(len(query)) or compare(query, *rest))
+    model.train_step(tiny_batch(images=12), OptimWrapper(sgd(model.encoder_q.parameters())))
+    assert encoded == [8, 4]
+
+
+class HostReads(TorchDispatchMode):
+    """What would make a host wait for its GPU: a value or a shape that depends on values."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        by_mask = function.overloadpacket is torch.ops.aten.index and any(
+            i is not None and i.dtype == torch.bool for i in args[1]
+        )
+        if function.overloadpacket in READS or by_mask:
+            self.found.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+READS = {torch.ops.aten.nonzero, torch.ops.aten._local_scalar_dense, torch.ops.aten.masked_select}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_in_a_step_is_read_by_the_host(kind):
+    model, batch = tiny_moco(KINDS[kind]), tiny_batch(KINDS[kind])
+    optimizer = sgd(model.encoder_q.parameters())
+    with HostReads() as reads:
+        results = model(**batch)
+        sum(value for name, value in results.items() if name.startswith("loss")).backward()
+        optimizer.step()
+    assert reads.found == []
+    with HostReads() as reads:
+        results["loss_instance"].item()
+    assert reads.found, "the mode sees reads"
+
+
+def test_bfloat16_follows_the_losses_of_float32():
+    """A bfloat16 has three digits, so has its loss curve."""
+    levels, curves = {"c4": LEVEL}, []
+    for wrapper_class in (OptimWrapper, Bfloat16OptimWrapper):
+        model = tiny_moco(levels)
+        wrapper = wrapper_class(sgd(model.encoder_q.parameters()))
+        curve = []
+        for step in range(8):
+            torch.manual_seed(step)
+            curve.append(model.train_step(tiny_batch(levels, seed=step, images=16), wrapper)["loss"].item())
+        curves.append(curve)
+    assert curves[0] != curves[1], "bfloat16 has been used"
+    assert curves[1] == pytest.approx(curves[0], rel=0.01)
+
+
+def test_fused_sgd_takes_the_same_steps():
+    states = []
+    for options in ({}, FUSED):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(40, 30)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.03, momentum=0.9, weight_decay=1e-4, **options)
+        for step in range(5):
+            optimizer.zero_grad()
+            (model(torch.full((4, 40), 0.1 * step)) ** 2).sum().backward()
+            optimizer.step()
+        states.append(model.state_dict())
+    torch.testing.assert_close(states[1], states[0], rtol=1e-6, atol=1e-7)
 
 
 def test_the_key_encoder_follows_by_momentum():
@@ -169,7 +271,7 @@ def test_smaller_strides_keep_the_maps_large():
 
 
 def test_normalise():
-    images = torch.zeros(1, 3, 1, 2, dtype=torch.uint8)
-    images[..., 1] = 255
+    images = torch.zeros(1, 1, 2, 3, dtype=torch.uint8)
+    images[:, :, 1] = 255
     expected = torch.tensor([[(v - m) / s for v in (0, 255)] for m, s in zip(MEAN, STD, strict=True)])
     assert torch.allclose(normalise(images)[0, :, 0], expected)

@@ -23,7 +23,6 @@ MOCO = {
     "model.type": "MoCo",
     "model.backbone.depth": 50,
     "model.backbone.strides": [1, 2, 2, 2],
-    "model.view_size": 224,
     "model.queue": 65536,
     "model.momentum": 0.999,
     "model.temperature": 0.2,

@@ -14,18 +14,17 @@ import torch.multiprocessing as mp
 from PIL import Image
 
 from pretrain import methods, train
-from pretrain.data import LabelledView, list_images
+from pretrain.data import LabelledView, list_images, read_image
 from pretrain.encoders import resnet, trunk_maps
 from resim_bench import backbone, training
 from resim_bench.data import imagenet100
 from resim_bench.errors import UserError
-from tests.pretrain.helpers import LEVEL, tiny_batch, tiny_moco
+from tests.pretrain.helpers import LEVEL
 
 TINY = {
     "batch": 8,
     "epochs": 2,
     "views.size": 32,
-    "model.view_size": 32,
     "model.queue": 16,
     "model.bn_group": 4,
     "log_interval": 1,
@@ -97,20 +96,6 @@ def test_workers_do_not_change_the_numbers(images, finished, tmp_path, capsys):
     assert first.startswith("mini-resim-c4, seed 0: 2 epochs") and "wrote" in last
     assert all(line.startswith("  Iter(train)") for line in progress), "progress and nothing else"
     assert all(part in progress[0] for part in ("eta: ", "data_time: ", "time: ", "top1_c4: ", "loss_instance: "))
-
-
-def test_bfloat16_gives_the_loss_of_float32_to_its_own_precision():
-    losses = {}
-    for kind in ("OptimWrapper", "Bfloat16OptimWrapper"):
-        model = tiny_moco({"c4": LEVEL})
-        wrapper = train.OPTIM_WRAPPERS.build(dict(type=kind, optimizer=torch.optim.SGD(model.parameters(), lr=0.1)))
-        torch.manual_seed(0)
-        with wrapper.optim_context(model):
-            results = model(**tiny_batch())
-        losses[kind] = torch.stack([results["loss_instance"], results["loss_c4"]])
-    exact, rounded = losses.values()
-    assert rounded.dtype == torch.float32 and not torch.equal(exact, rounded)
-    torch.testing.assert_close(rounded, exact, rtol=2**-6, atol=0)  # two bits above bfloat16's eight
 
 
 def test_the_seed_does(images, finished, tmp_path):
@@ -286,7 +271,7 @@ def test_skipped_draws_are_the_ones_that_follow():
         ({"model.queue": 20}, "queue of 20 is not a multiple of the batch of 8"),
         ({"model.bn_group": 3}, "batch of 8 is not a multiple of the batch-norm group of 3"),
         ({"views.flip": "independent"}, 'a recipe with levels needs views.flip="shared"'),
-        ({"views.size": 48}, "model.view_size 32 and views.size 48"),
+        ({"micro_batch": 6}, "micro_batch of 6 is not a multiple of the batch-norm group"),
         ({"precision": "int8"}, "precision is one of float32, bfloat16"),
         ({"model.levels.c4.anchor": "centre"}, "anchor is one of query, overlap"),
         ({"optimizer.lrr": 1}, "no setting optimizer.lrr, lrr is not known: the top level has .*batch, .*optimizer"),
@@ -329,6 +314,30 @@ def test_an_unreadable_image_is_named(images, tmp_path):
         (folder / f"{i}.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"class/\d.jpg is no readable image"):
         pretrain(tmp_path / "images", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("BMP", "RGB")]
+)
+def test_an_image_is_what_pillow_reads_whatever_its_name(tmp_path, form, mode):
+    path, rotated = tmp_path / "n00000000_1.JPEG", Image.Exif()
+    rotated[0x0112] = 6
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(path, format=form, exif=rotated)
+    with Image.open(path) as image:
+        expected = np.array(image.convert("RGB"))
+    pixels = read_image(path)
+    assert pixels.is_contiguous() and pixels.dtype == torch.uint8
+    assert np.array_equal(pixels.numpy(), expected)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_truncated_image_is_refused(tmp_path, form):
+    path = tmp_path / "image"
+    Image.effect_noise((48, 40), 50).save(path, format=form)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="is no readable image"):
+        read_image(path)
 
 
 def test_the_imagenet_100_list_applies_to_wnids(tmp_path):

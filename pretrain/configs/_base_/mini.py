@@ -8,7 +8,6 @@ _base_ = "moco_v2.py"
 dataset = dict(name="scenes", root="data/mini/imagefolder", images=1600, classes=1)
 model = dict(
     backbone=dict(depth=18, strides=(1, 1, 2, 2)),
-    view_size=80,
     queue=512,
     momentum=0.99,
     bn_group=16,

@@ -6,7 +6,6 @@ Values: facebookresearch/moco, README and code. One process trains what 8 GPUs o
 model = dict(
     type="MoCo",
     backbone=dict(depth=50, strides=(1, 2, 2, 2)),
-    view_size=224,
     dim=128,
     queue=65536,
     momentum=0.999,
@@ -30,6 +29,7 @@ batch = 256  # in total, over all processes
 max_iters = None  # stop after so many iterations instead
 optimizer = dict(type="SGD", lr=0.03, momentum=0.9, weight_decay=1e-4)
 milestones = ()  # none: cosine by epoch
-precision = "float32"
+precision = "float32"  # or "bfloat16"
+micro_batch = None  # queries encoded at a time, of whole batch-norm groups: the same step in less memory
 workers = 8  # a process
 log_interval = 50

@@ -1,7 +1,10 @@
 """The command line: `resim-bench`. It mounts the rooms lazily and is the only module that knows all of them."""
 
 import argparse
+import itertools
+import json
 import os
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -17,6 +20,7 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench transfer voc-frozen --backbone in100-resim-c4 --trials 3
   resim-bench import moco_v2_200ep_pretrain.pth.tar --as given-moco-v2
   resim-bench tables                                      the paper's tables beside our numbers
+  resim-bench bench all                                   how fast it is on this machine, and against what
   resim-bench data                                        what each experiment needs, and what is there
 """
 
@@ -114,6 +118,8 @@ def build_parser() -> Parser:
     data.add_argument(
         "--to", type=Path, default=Path("data"), metavar="DIR", help="the folder of all data (default: data)"
     )
+    speed = command("bench", bench, "time the suite against the obvious way of doing the same", [place])
+    speed.add_argument("what", choices=(*BENCHES, "all"), help="of what: data, step, ops, tables or all")
     records = command("records", records_keep, "keep finished records as evidence", [place])
     records.add_argument("action", choices=("keep",), help="copy the records of --work-dir into tables/records")
     return parser
@@ -261,6 +267,58 @@ def print_tables(args) -> int:
         text, code = tables.report([new, kept], args.id or None, args.format, args.details, bold), 0
     print(text, end="")
     return code
+
+
+def _bench_data():
+    from pretrain.bench import data
+
+    return data.rows()
+
+
+def _bench_step():
+    from pretrain.bench import step
+
+    return step.rows()
+
+
+def _bench_ops():
+    from pretrain.bench import ops
+    from transfer import bench as metric
+
+    return itertools.chain(ops.rows(), metric.rows())
+
+
+def _bench_tables():
+    from resim_bench import timing
+
+    def tables():
+        subprocess.run([sys.executable, "-m", "resim_bench.cli", "tables"], check=True, stdout=subprocess.DEVNULL)
+
+    rounds = [(timing.seconds(tables), 1.0) for _ in range(5)]
+    return [timing.compare("resim-bench tables, against a second", rounds, at_least=1)]
+
+
+BENCHES = {"data": _bench_data, "step": _bench_step, "ops": _bench_ops, "tables": _bench_tables}
+
+
+def bench(args) -> None:
+    """Measure in turn with references, print the rows as they come, and write them to the work directory."""
+    from resim_bench import runs, timing
+
+    chosen = BENCHES if args.what == "all" else {args.what: BENCHES[args.what]}
+    environment = runs.environment()
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    print(f"{environment['device']}, {timing.threads()} threads\n{versions}, commit {environment['commit']}\n")
+    print(timing.HEADER)
+    rows = []
+    for measure in chosen.values():
+        for row in measure():
+            print(timing.line(row), flush=True)
+            rows.append(row._asdict())
+    file = args.work_dir / f"bench-{args.what}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(environment | {"threads": timing.threads(), "rows": rows}, indent=1) + "\n")
+    print(f"\nwrote {file}")
 
 
 def records_keep(args) -> None:

@@ -5,14 +5,11 @@ torchvision's kernels where mmcv has no compiled operators and registers heads, 
 so without importing mmdet, which takes seconds: the metric and the configs stay quick to reach.
 """
 
-import warnings
-
 import mmengine.logging
 
 from transfer import mmcv_ops
 
-# mmdet speaks at every import of two optional packages that nothing here uses: these sentences go, all others stay.
-warnings.filterwarnings("ignore", message="faster_coco_eval is not installed, metrics will not be computed")
+# mmdet speaks at every import of an optional package that nothing here uses: this sentence goes, all others stay.
 _ONEDL = "Could not import OneDL. Skipping OneDL datasets."
 _print_log = mmengine.logging.print_log
 

@@ -4,7 +4,8 @@ VOC: 11 points of VOC07, mean over ten IoU thresholds. The definition is Detectr
 (`detectron2/evaluation/pascal_voc_evaluation.py`; reference section 2), without its rounding of scores and boxes: a
 detection is compared with the ground truth of its image and class that it overlaps most, difficult objects included.
 
-COCO: pycocotools' own evaluation of boxes and masks.
+COCO: pycocotools' own evaluation of boxes and masks, the one of records; faster-coco-eval's is equal and three to
+seven times as fast, for validation.
 """
 
 import contextlib
@@ -12,6 +13,8 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
+import faster_coco_eval
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
@@ -24,6 +27,10 @@ from transfer import coco
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
 RECALLS = np.arange(0.0, 1.1, 0.1)
+COCO_EVALUATORS = {
+    "pycocotools": (COCO, COCOeval),
+    "faster-coco-eval": (faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster),
+}
 _EPS = np.finfo(np.float64).eps
 
 
@@ -63,7 +70,7 @@ def voc_average_precision(
     objects = np.bincount(gt_label[~gt_difficult.astype(bool)], minlength=num_classes)
     ends = np.searchsorted(label, np.arange(num_classes + 1))
     precisions = [
-        _eleven_points(hit[start:end], ignored[start:end], count)
+        [_eleven_points(*judged, count) for judged in zip(hit[start:end].T, ignored[start:end].T, strict=True)]
         for start, end, count in zip(ends[:-1], ends[1:], objects, strict=True)
         if count
     ]
@@ -103,8 +110,8 @@ def _best_overlap(key, box, gt_key, gt_box) -> tuple[np.ndarray, np.ndarray]:
     A key stands for image and class. Without such an object the IoU is 0 and the index 0.
     """
     gt_order = np.argsort(gt_key, kind="stable")
-    first = np.searchsorted(gt_key[gt_order], key, side="left")
-    count = np.searchsorted(gt_key[gt_order], key, side="right") - first
+    per_key = np.bincount(gt_key, minlength=key.max(initial=0) + 1)
+    first, count = (np.cumsum(per_key) - per_key)[key], per_key[key]
     best, target = np.zeros(len(key)), np.zeros(len(key), np.int64)
     some = np.flatnonzero(count)
     if not some.size:
@@ -147,16 +154,14 @@ def _judge(iou, target, difficult) -> tuple[np.ndarray, np.ndarray]:
     return hit, ignored
 
 
-def _eleven_points(hit, ignored, objects: int) -> np.ndarray:
-    """VOC07 average precision (T,) of one class, from `hit` and `ignored` (n, T) by falling score."""
-    found = np.cumsum(hit, axis=0, dtype=np.float64)
-    counted = np.cumsum(~ignored, axis=0, dtype=np.float64)
-    # The best precision from each detection on; a last row for a recall that is never reached.
-    precision = np.zeros((len(hit) + 1, len(THRESHOLDS)))
-    precision[:-1] = found / np.maximum(counted, _EPS)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    reached = (found / objects < RECALLS[:, None, None]).sum(axis=1)
-    return np.take_along_axis(precision, reached, axis=0).mean(axis=0)
+def _eleven_points(hit, ignored, objects: int) -> float:
+    """VOC07 average precision of one class at one threshold, from `hit` and `ignored` (n,) by falling score."""
+    found = np.flatnonzero(hit)
+    precision = np.arange(1, len(found) + 1) / (found + 1 - np.cumsum(ignored)[found])
+    # The best precision from each true positive on; a last one for a recall that is never reached.
+    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
+    needed = np.searchsorted(np.arange(objects + 1) / objects, RECALLS)
+    return best[np.clip(needed - 1, 0, len(found))].mean()
 
 
 @METRICS.register_module()
@@ -190,25 +195,29 @@ class VOCAveragePrecision(BaseMetric):
         return voc_average_precision(detections, ground_truth, len(self.dataset_meta["classes"]))
 
 
-def coco_average_precision(detections: Sequence[dict], annotations: Path, classes: Sequence[str]) -> dict[str, float]:
-    """`box_AP`, `box_AP50`, `box_AP75`, `mask_AP`, `mask_AP50`, `mask_AP75` of pycocotools, in per cent, unrounded.
+def coco_average_precision(
+    detections: Sequence[dict], annotations: Path, classes: Sequence[str], evaluator: str = "pycocotools"
+) -> dict[str, float]:
+    """`box_AP`, `box_AP50`, `box_AP75`, `mask_AP`, `mask_AP50`, `mask_AP75` in per cent, unrounded.
 
     Args:
         detections: one dict each: `image_id`, `label`, `score`, `bbox` (x, y, width, height), `segmentation` (a
             run-length code); without any, all six are 0.
         annotations: COCO's file of the images, with one object at least that is no crowd.
         classes: names by label; one that the file does not have is not evaluated.
+        evaluator: whose evaluation, a key of `COCO_EVALUATORS`.
     """
+    index, evaluation_of = COCO_EVALUATORS[evaluator]
     metrics = {}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-        truth = COCO(str(annotations))
+        truth = index(str(annotations))
         numbers = {category["name"]: number for number, category in truth.cats.items()}
         known = [
             d | {"category_id": numbers[classes[d["label"]]]} for d in detections if classes[d["label"]] in numbers
         ]
         for name, kind, place in (("box", "bbox", "bbox"), ("mask", "segm", "segmentation")):
             found = [{key: d[key] for key in ("image_id", "category_id", "score", place)} for d in known]
-            evaluation = COCOeval(truth, truth.loadRes(found) if found else COCO(), kind)
+            evaluation = evaluation_of(truth, truth.loadRes(found) if found else index(), kind)
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
@@ -223,13 +232,14 @@ class COCOAveragePrecision(BaseMetric):
 
     Args:
         data_root: the COCO folder, whose file of val2017 says what is to be found.
+        evaluator: as `coco_average_precision` has it.
     """
 
     default_prefix = "coco"
 
-    def __init__(self, data_root, **kwargs):
+    def __init__(self, data_root, evaluator="pycocotools", **kwargs):
         super().__init__(**kwargs)
-        self.data_root = data_root
+        self.data_root, self.evaluator = data_root, evaluator
 
     def process(self, data_batch, data_samples):
         """Keep the detections of a batch, image by image, with masks as run-length codes."""
@@ -240,7 +250,8 @@ class COCOAveragePrecision(BaseMetric):
                 "label": found["labels"].tolist(),
                 "score": found["scores"].tolist(),
                 "bbox": np.concatenate([corner, opposite - corner], axis=1).tolist(),
-                "segmentation": [run_length.encode(np.asfortranarray(mask, np.uint8)) for mask in found["masks"]],
+                # Run lengths go down the columns, and OpenCV turns a mask six times as fast as numpy.
+                "segmentation": [run_length.encode(cv2.transpose(mask).T) for mask in found["masks"].view(np.uint8)],
             }
             detections = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
             self.results.append([{"image_id": sample["img_id"]} | detection for detection in detections])
@@ -249,4 +260,4 @@ class COCOAveragePrecision(BaseMetric):
         """The six numbers over all images."""
         detections = [detection for image in results for detection in image]
         annotations = coco.annotation_file(coco.find_coco(self.data_root), "test")
-        return coco_average_precision(detections, annotations, self.dataset_meta["classes"])
+        return coco_average_precision(detections, annotations, self.dataset_meta["classes"], self.evaluator)

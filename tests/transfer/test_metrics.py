@@ -13,6 +13,7 @@ from tests.references import voc_ap
 from tests.transfer.conftest import CATEGORIES, CLASSES, COCO_RUNS, coco_object
 from transfer.coco import annotation_file
 from transfer.metrics import (
+    COCO_EVALUATORS,
     RECALLS,
     THRESHOLDS,
     COCOAveragePrecision,
@@ -209,13 +210,45 @@ def test_a_crowd_is_not_held_against_who_finds_it(three_red):
     assert coco_average_precision([*found, in_the_crowd], three_red, CLASSES)["box_AP"] == pytest.approx(100)
 
 
-def test_cocos_metric_of_the_test_loop_reads_samples_and_is_silent(three_red, capsys):
+def scattered(file, seed):
+    """Detections about objects that fill `file`: two sizes, crowds, equal scores, more than 100 in an image."""
+    rng = np.random.default_rng(seed)
+    objects, found = [], []
+    for image_id in [entry["id"] for entry in json.loads(file.read_text())["images"]]:
+        for _ in range(rng.integers(0, 12)):
+            name, crowd = CLASSES[rng.integers(3)], bool(rng.random() < 0.2)
+            (x0, y0), side = rng.integers(0, 20, 2), int(rng.choice([6, 40]))
+            box = [int(v) for v in (x0, y0, x0 + side, y0 + side)]
+            changes = dict(iscrowd=1, segmentation=COCO_RUNS) if crowd else {}
+            objects.append(coco_object(image_id, name, box, len(objects) + 1, **changes))
+            for _ in range(rng.integers(0, 40)):
+                near = [int(v) for v in np.clip(np.add(box, rng.integers(-3, 4, 4)), 0, 64)]
+                label = name if rng.random() < 0.8 else CLASSES[rng.integers(3)]
+                score = float(rng.integers(1, 8) / 8)
+                found.append(detected(near, image_id=image_id, label=label, score=score))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": objects}))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_faster_coco_eval_equals_pycocotools(coco_folder, seed):
+    file = annotation_file(coco_folder, "test")
+    found = scattered(file, seed)
+    assert max(np.bincount([d["image_id"] for d in found])) > 100
+    measured, fast = (coco_average_precision(found, file, CLASSES, evaluator) for evaluator in COCO_EVALUATORS)
+    assert fast == pytest.approx(measured, abs=1e-9)
+    assert 0 < measured["mask_AP75"] < measured["mask_AP50"] < 100
+    assert coco_average_precision([], file, CLASSES, "faster-coco-eval") == dict.fromkeys(measured, 0)
+
+
+@pytest.mark.parametrize("evaluator", COCO_EVALUATORS)
+def test_cocos_metric_of_the_test_loop_reads_samples_and_is_silent(three_red, capsys, evaluator):
     masks = torch.zeros(2, 64, 96, dtype=torch.bool)
     masks[0, 10:30, 10:30], masks[1, 10:30, 40:60] = True, True
     boxes = torch.tensor([[10.0, 10, 30, 30], [40, 10, 60, 30]])
     labels = torch.full((2,), CLASSES.index("red"))
     found = {"bboxes": boxes, "scores": torch.tensor([0.9, 0.8]), "labels": labels, "masks": masks}
-    metric = COCOAveragePrecision(three_red.parents[1])
+    metric = COCOAveragePrecision(three_red.parents[1], evaluator)
     metric.dataset_meta = {"classes": CLASSES}
     metric.process(None, [{"img_id": 10, "pred_instances": found}])
     metric.process(None, [{"img_id": 11, "pred_instances": {key: value[:0] for key, value in found.items()}}])

@@ -65,7 +65,7 @@ test_dataloader = dict(
 )
 val_dataloader = test_dataloader
 test_evaluator = dict(type="COCOAveragePrecision", data_root=data_root)
-val_evaluator = test_evaluator
+val_evaluator = dict(evaluator="faster-coco-eval", **test_evaluator)  # where plain MMDetection validates
 
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [

@@ -1,0 +1,60 @@
+"""The bench of VOC AP: its data are what it says, both sides agree on them, and a disagreement is seen."""
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from transfer import bench
+from transfer.metrics import THRESHOLDS
+
+
+@pytest.fixture(scope="module")
+def data():
+    return bench.voc_like(300)
+
+
+def test_the_set_is_like_vocs(data):
+    detections, ground_truth = data
+    difficult = np.concatenate([truth["difficult"] for truth in ground_truth])
+    assert len(detections) == len(ground_truth) == 300
+    assert (~difficult).sum() / 300 == pytest.approx(2.4, rel=0.1)
+    assert difficult.mean() == pytest.approx(0.2, rel=0.2)
+    assert set(np.concatenate([truth["labels"] for truth in ground_truth])) == set(range(20))
+    count = [len(found["labels"]) for found in detections]
+    assert max(count) == 100 and np.mean(count) > 99.9
+
+
+def test_rounding_decides_nothing(data):
+    detections, ground_truth = data
+    scores = np.concatenate([found["scores"] for found in detections])
+    assert scores.dtype == np.float32 and len(np.unique(scores)) == len(scores)
+    for found, truth in zip(detections, ground_truth, strict=True):
+        for boxes in (found["boxes"], truth["boxes"]):
+            assert boxes.dtype == np.float32 and (boxes * 16 == np.round(boxes * 16)).all()
+            assert (boxes[:, 2:] > boxes[:, :2]).all()
+        iou = box_iou(*(torch.from_numpy(entry["boxes"]).double() for entry in (found, truth))).numpy()
+        assert np.abs(iou[..., None] - THRESHOLDS).min() > 0.99e-5
+
+
+def test_a_row_compares_what_agrees(monkeypatch):
+    monkeypatch.setattr(bench, "IMAGES", 60)
+    (row,) = bench.rows()
+    assert (row.unit, row.at_least) == ("s", 10)
+    assert row.ratio == pytest.approx(row.reference / row.ours)
+
+
+def test_a_disagreement_is_an_error(monkeypatch):
+    monkeypatch.setattr(bench, "IMAGES", 60)
+    monkeypatch.setattr(bench, "mmdetection_average_precision", lambda *_: {"AP": 30.0})
+    with pytest.raises(RuntimeError, match="AP is .* by transfer.metrics and 30.0 by MMDetection"):
+        bench.rows()
+
+
+def test_check_holds_to_a_millionth():
+    results = {"AP": 40.0, "AP50": 50.0}
+    bench.check(results | {"AP75": 1.0}, results)
+    bench.check(results, results | {"AP50": 50.0 + 0.9e-4})
+    for other in (50.0 + 1.1e-4, float("nan")):
+        with pytest.raises(RuntimeError, match="AP50"):
+            bench.check(results, results | {"AP50": other})

@@ -214,7 +214,6 @@ def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -
                 by_epoch=False,
             ),
             default_hooks=dict(logger=dict(type="LoggerHook", interval=recipe.log_interval)),
-            log_interval=recipe.log_interval,
         )
     )
 

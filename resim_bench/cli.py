@@ -20,6 +20,7 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench transfer voc-frozen --backbone in100-resim-c4 --trials 3
   resim-bench import moco_v2_200ep_pretrain.pth.tar --as given-moco-v2
   resim-bench tables                                      the paper's tables beside our numbers
+  resim-bench plan in100-voc voc-full                     how long a table or a protocol takes on this machine
   resim-bench bench all                                   how fast it is on this machine, and against what
   resim-bench data                                        what each experiment needs, and what is there
 """
@@ -58,24 +59,25 @@ def build_parser() -> Parser:
         metavar="DIR",
         help="where runs are kept (default: work_dirs)",
     )
-    training = argparse.ArgumentParser(add_help=False, parents=[place])
-    training.add_argument("--data", type=Path, metavar="DIR", help="the data set's folder (default: the config's)")
-    training.add_argument("--seed", type=_natural, default=0, metavar="N", help="the first trial's seed (default: 0)")
-    training.add_argument("--trials", type=_positive, default=1, metavar="N", help="trials, one seed each (default: 1)")
-    training.add_argument("--resume", action="store_true", help="continue unfinished runs from their last checkpoint")
-    training.add_argument(
-        "--launcher",
-        choices=("none", "pytorch", "slurm", "mpi"),
-        default="none",
-        help="who started the processes: pytorch for torchrun (default: none)",
-    )
-    training.add_argument(
+    chosen = argparse.ArgumentParser(add_help=False)
+    chosen.add_argument("--data", type=Path, metavar="DIR", help="the data set's folder (default: the config's)")
+    chosen.add_argument("--trials", type=_positive, default=1, metavar="N", help="trials, one seed each (default: 1)")
+    chosen.add_argument(
         "--cfg-options",
         nargs="+",
         action=DictAction,
         default={},
         metavar="KEY=VALUE",
         help="change settings of the config, as in optimizer.lr=0.015; the record names them",
+    )
+    training = argparse.ArgumentParser(add_help=False, parents=[place, chosen])
+    training.add_argument("--seed", type=_natural, default=0, metavar="N", help="the first trial's seed (default: 0)")
+    training.add_argument("--resume", action="store_true", help="continue unfinished runs from their last checkpoint")
+    training.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="who started the processes: pytorch for torchrun (default: none)",
     )
 
     command("list", list_ids, "show every recipe, released checkpoint, protocol, table and experiment")
@@ -118,6 +120,11 @@ def build_parser() -> Parser:
     data.add_argument(
         "--to", type=Path, default=Path("data"), metavar="DIR", help="the folder of all data (default: data)"
     )
+    plans = command("plan", plan_runs, "say how long recipes, protocols and tables take here, and how much", [chosen])
+    plans.add_argument(
+        "id", nargs="+", metavar="ID", help="a pre-training id, a transfer id or a table (table:coco-1x where both are)"
+    )
+    plans.add_argument("--gpus", type=_positive, metavar="N", help="plan for N GPUs (default: what is here)")
     speed = command("bench", bench, "time the suite against the obvious way of doing the same", [place])
     speed.add_argument("what", choices=(*BENCHES, "all"), help="of what: data, step, ops, tables or all")
     records = command("records", records_keep, "keep finished records as evidence", [place])
@@ -267,6 +274,17 @@ def print_tables(args) -> int:
         text, code = tables.report([new, kept], args.id or None, args.format, args.details, bold), 0
     print(text, end="")
     return code
+
+
+def plan_runs(args) -> None:
+    """Probe recipes and protocols, and print what all of it takes."""
+    from pretrain import probe as pretraining
+    from resim_bench import plan
+    from transfer import probe as transferring
+
+    measures = {"pretrain": pretraining.measure, "transfer": transferring.measure}
+    options = {"data": args.data, "cfg_options": args.cfg_options}
+    print(plan.report(args.id, measures, args.trials, args.gpus, **options), end="")
 
 
 def _bench_data():

@@ -1,0 +1,111 @@
+"""What a pre-training will take: a few iterations of it, measured, for `resim-bench plan`."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from pretrain import train
+from resim_bench import progress
+from resim_bench.data import scenes
+from resim_bench.errors import UserError
+from resim_bench.plan import Probe, probe_batch
+
+WARM_UP = 1  # iterations that do not count
+ITERATIONS = {"whole": 10, "part": 2}  # that do, with all of the batch or a part of it
+
+
+def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None = None) -> Probe:
+    """Train a recipe for a few iterations in a temporary folder.
+
+    On a CPU the batch is one that it can manage, and what is measured is scaled. The whole run is that on the recipe's
+    `dataset.images` images, whatever images the probe reads.
+
+    Args:
+        data: an ImageFolder, or a folder that has the recipe's; any one will do.
+        cfg_options: `{dotted setting: value}` that change the recipe.
+
+    Raises:
+        UserError: there is no such id or setting, or there are no images to read.
+    """
+    started = time.perf_counter()
+    recipe = train.load_recipe(pretrain_id, cfg_options)
+    with tempfile.TemporaryDirectory() as folder:
+        root = _images(recipe, data, Path(folder))
+        batch = recipe.batch
+        if not torch.cuda.is_available():
+            batch = probe_batch(batch, recipe.views.size**2, recipe.model.get("bn_group", 1))
+        options = (cfg_options or {}) | {"batch": batch, "workers": 0, "log_interval": 1}
+        measured = _calibration if recipe.model.type == "Random" else _training
+        return measured(pretrain_id, recipe, root, Path(folder), options, started)
+
+
+def _images(recipe: Config, data: Path | None, folder: Path) -> Path:
+    """Where the probe's images are; those of a mini recipe are generated."""
+    usual = Path(recipe.dataset.root)
+    root = Path(data or usual)
+    root = root / usual.name if (root / usual.name).is_dir() else root
+    if root.is_dir():
+        return root
+    if data is None and recipe.dataset.name == "scenes":
+        few = scenes.write(folder / "data", pretrain_images=recipe.batch, train_images=1, test_images=1)
+        return few / usual.name
+    raise UserError(
+        f"a plan reads a few images, and there is no folder {root}: name any <folder>/<class>/<image> with --data, "
+        "or see `resim-bench data`"
+    )
+
+
+def _training(pretrain_id, recipe, root, folder, options, started) -> Probe:
+    counted = ITERATIONS["whole" if options["batch"] == recipe.batch else "part"]
+    before = progress.peak_memory()
+    options |= {"max_iters": WARM_UP + counted}
+    file = train.run(pretrain_id, data=root, work_dir=folder / "work", cfg_options=options)
+    lines = progress.read(file.parent)[WARM_UP:]
+    scale = recipe.batch / options["batch"]
+    load = statistics.median(line["data_time"] for line in lines)
+    step = statistics.median(line["time"] - line["data_time"] for line in lines)
+    fixed = before + (file.parent / "last.pth").stat().st_size  # weights and momentum; activations grow with the batch
+    return Probe(
+        iterations=recipe.max_iters or recipe.epochs * (recipe.dataset.images // recipe.batch),
+        batch=recipe.batch,
+        step=step * scale,
+        sample=load / options["batch"],
+        workers=recipe.workers,
+        shared=0.0,
+        once=time.perf_counter() - started - (WARM_UP + counted) * (load + step),
+        memory=fixed,
+        batch_memory=max(0, progress.peak_memory() - fixed) * scale,
+        disk=_size(folder / "work"),
+        measured=options["batch"],
+    )
+
+
+def _calibration(pretrain_id, recipe, root, folder, options, started) -> Probe:
+    """Of an untrained backbone: batches without a step, which every process calibrates on."""
+    for batches in (1, 3):  # the first run warms up
+        begun = time.perf_counter()
+        options |= {"calibration_batches": batches}
+        train.run(pretrain_id, data=root, work_dir=folder / str(batches), cfg_options=options)
+    scale = recipe.batch / options["batch"]
+    a_batch = (time.perf_counter() - begun) / batches * scale
+    return Probe(
+        iterations=0,
+        batch=recipe.batch,
+        step=0.0,
+        sample=0.0,
+        workers=recipe.workers,
+        shared=0.0,
+        once=begun - started + recipe.calibration_batches * a_batch,
+        memory=progress.peak_memory(),
+        batch_memory=0.0,
+        disk=_size(folder / "1"),
+        measured=options["batch"],
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/resim-bench
 
-.PHONY: help mini test test-slow check tables regress list data
+.PHONY: help mini test test-slow check tables regress list data bench
 .DEFAULT_GOAL := help
 
 help: $(RUN)
@@ -24,6 +24,12 @@ tables list data: $(RUN)
 
 regress: $(RUN)
 	@$(RUN) tables --check $(ARGS)
+
+plan-%: $(RUN)
+	@$(RUN) plan $* $(ARGS)
+
+bench: $(RUN)
+	@$(RUN) bench all $(ARGS)
 
 test: $(RUN)
 	$(BIN)/pytest -m 'not slow' $(ARGS)

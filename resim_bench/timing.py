@@ -56,13 +56,15 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
-def in_turn(ours: Callable[[], object], reference: Callable[[], object], pairs: int) -> list[tuple[float, float]]:
-    """Seconds of both in each of `pairs` rounds, A B A B, after one round that does not count.
+def in_turn(
+    ours: Callable[[], object], reference: Callable[[], object], pairs: int, warm_up: int = 1
+) -> list[tuple[float, float]]:
+    """Seconds of both in each of `pairs` rounds, A B A B, after `warm_up` rounds that do not count.
 
     A machine that others use drifts; what is measured next to each other can be compared.
     """
-    rounds = [(seconds(ours), seconds(reference)) for _ in range(pairs + 1)]
-    return rounds[1:]
+    rounds = [(seconds(ours), seconds(reference)) for _ in range(warm_up + pairs)]
+    return rounds[warm_up:]
 
 
 def peak_memory(work: Callable[[], object]) -> int:
@@ -147,7 +149,7 @@ def compare(
 
 
 WIDTH = 62
-HEADER = f"{'':{WIDTH}}{'ours':>12}{'reference':>13}  {'unit':8}{'ratio (of each pair)':22}goal"
+HEADER = f"{'':{WIDTH}}{'ours':>10}{'reference':>11}  {'unit':10}{'ratio (of each pair)':24}goal"
 
 
 def line(row: Comparison) -> str:
@@ -157,8 +159,8 @@ def line(row: Comparison) -> str:
     if row.met is not None:
         bound = f"at least {row.at_least:g}" if row.at_least is not None else f"at most {row.at_most:g}"
         goal = f"{bound}: {'reached' if row.met else 'missed'}"
-    numbers = f"{_number(row.ours):>12}{_number(row.reference):>13}"
-    return f"{row.what:{WIDTH}}{numbers}  {row.unit:8}{spread:22}{goal}"
+    numbers = f"{_number(row.ours):>10}{_number(row.reference):>11}"
+    return f"{row.what:{WIDTH}}{numbers}  {row.unit:10}{spread:24}{goal}"
 
 
 def _number(value: float) -> str:

@@ -38,7 +38,7 @@ def rows(pairs: int = 4) -> Iterator[Comparison]:
 
     def measured(one, other):
         with one, other:
-            return in_turn(one, other, pairs)
+            return in_turn(one, other, pairs, warm_up=2)  # the first step takes the memory that is kept
 
     def against_plain(what, recipe):
         return compare(what, measured(ours(recipe), Apart(plain_step, recipe, options)), at_least=1.8, **rate)

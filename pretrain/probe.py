@@ -29,10 +29,11 @@ def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None
         cfg_options: `{dotted setting: value}` that change the recipe.
 
     Raises:
-        UserError: there is no such id or setting, or there are no images to read.
+        UserError: there is no such id or setting, settings do not fit, or there are no images to read.
     """
     started = time.perf_counter()
     recipe = train.load_recipe(pretrain_id, cfg_options)
+    train.check(recipe, recipe.dataset.images, world_size=1)
     with tempfile.TemporaryDirectory() as folder:
         root = _images(recipe, data, Path(folder))
         batch = recipe.batch

@@ -85,3 +85,8 @@ def test_a_mini_recipe_generates_its_own(tmp_path, monkeypatch):
     recipe = train.load_recipe("mini-moco-v2", {"batch": 4})
     root = probe._images(recipe, None, tmp_path)
     assert len(list(root.rglob("*.jpg"))) == 4
+
+
+def test_settings_that_a_training_refuses_are_refused(images):
+    with pytest.raises(UserError, match="not a multiple of the batch-norm group"):
+        probe.measure("in100-moco-v2", data=images, cfg_options=TINY | {"batch": 6, "model.queue": 18})

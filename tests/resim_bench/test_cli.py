@@ -1,5 +1,6 @@
 """The command line: what it teaches, what it passes on, and one sentence for whatever is wrong."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 import torchvision
 
-from resim_bench import backbone, cli, experiments
+from resim_bench import backbone, cli, experiments, plan, timing
 from resim_bench.errors import UserError
 
 
@@ -46,7 +47,8 @@ def test_list_shows_every_id_with_a_line(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "pretrain", "transfer", "import", "export", "tables", "mini", "records", "list", "data"]
+    "command",
+    ["", "pretrain", "transfer", "import", "export", "tables", "mini", "records", "list", "data", "plan", "bench"],
 )
 def test_help_teaches(capsys, command):
     with pytest.raises(SystemExit) as stop:
@@ -166,6 +168,40 @@ def test_data_says_what_is_there(capsys):
     assert cli.main(["data", "--to", "elsewhere"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("looked for in elsewhere") and "VOC2007 trainval" in out and "missing" in out
+
+
+def test_a_benchmark_prints_its_rows_and_keeps_them(monkeypatch, capsys, tmp_path):
+    row = timing.compare("two views", [(1.0, 4.0)], amount=300, unit="pairs/s", at_least=3)
+    monkeypatch.setattr(cli, "BENCHES", {"data": lambda: [row], "step": lambda: iter([row, row])})
+    assert cli.main(["bench", "all"]) == 0
+    machine, versions, _, header, *rows, _, last = capsys.readouterr().out.splitlines()
+    assert machine.endswith("threads") and "torch" in versions and "commit" in versions
+    assert header == timing.HEADER and rows == [timing.line(row)] * 3
+    file = tmp_path / "work_dirs" / "bench-all.json"
+    assert last == "wrote work_dirs/bench-all.json"
+    kept = json.loads(file.read_text())
+    assert [r["ratio"] for r in kept["rows"]] == [4.0] * 3 and kept["device"] and kept["threads"] >= 1
+
+
+def test_a_plan_gets_what_was_asked(monkeypatch, capsys):
+    asked = {}
+
+    def report(ids, measures, trials, gpus, **options):
+        asked.update(ids=ids, measures=set(measures), trials=trials, gpus=gpus, **options)
+        return "a table\n"
+
+    monkeypatch.setattr(plan, "report", report)
+    argv = ["plan", "mini", "voc-full", "--gpus", "8", "--trials", "5", "--data", "d", "--cfg-options", "batch=64"]
+    assert cli.main(argv) == 0
+    assert capsys.readouterr().out == "a table\n"
+    assert asked == {
+        "ids": ["mini", "voc-full"],
+        "measures": {"pretrain", "transfer"},
+        "trials": 5,
+        "gpus": 8,
+        "data": Path("d"),
+        "cfg_options": {"batch": 64},
+    }
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):

@@ -48,17 +48,21 @@ def running_statistics_kept(module: nn.Module):
             m.momentum, m.num_batches_tracked = momentum, batches
 
 
-def encode(encoder: Encoder, images: Tensor, group: int, follow: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
-    """Encode a batch in batch-norm groups, as if each group of `group` images were on a GPU of its own.
+def in_groups(module: nn.Module, images: Tensor, group: int, follow: bool = True) -> list:
+    """The module's output for each batch-norm group, as if each `group` images were on a GPU of their own.
 
     Running statistics follow the first group, as those of the first GPU are the ones that are saved; without `follow`
     they stay as they are.
     """
     parts = list(images.split(group))
-    outputs = [encoder(parts.pop(0))] if follow else []
-    with running_statistics_kept(encoder):
-        outputs += [encoder(part) for part in parts]
-    embeddings, maps = zip(*outputs, strict=True)
+    outputs = [module(parts.pop(0))] if follow else []
+    with running_statistics_kept(module):
+        return outputs + [module(part) for part in parts]
+
+
+def encode(encoder: Encoder, images: Tensor, group: int, follow: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
+    """Encode a batch `in_groups`."""
+    embeddings, maps = zip(*in_groups(encoder, images, group, follow), strict=True)
     return torch.cat(embeddings), {name: torch.cat([m[name] for m in maps]) for name in maps[0]}
 
 
@@ -255,11 +259,7 @@ class Supervised(BaseModel):
 
     def forward(self, image, label, mode="loss") -> dict[str, Tensor]:
         """Loss and accuracy of `(N, 3, S, S)` uint8 images with `(N,)` class numbers."""
-        first, *others = normalise(image).split(self.bn_group)
-        features = [self.trunk(first)]
-        with running_statistics_kept(self.trunk):
-            features += [self.trunk(part) for part in others]
-        scores = self.classifier(torch.cat(features))
+        scores = self.classifier(torch.cat(in_groups(self.trunk, normalise(image), self.bn_group)))
         return {"loss": F.cross_entropy(scores, label), "top1": (scores.argmax(dim=1) == label).float().mean()}
 
 

@@ -1,6 +1,5 @@
 """What a pre-training will take: a few iterations of it, measured, for `resim-bench plan`."""
 
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -9,13 +8,10 @@ import torch
 from mmengine.config import Config
 
 from pretrain import train
-from resim_bench import progress
+from resim_bench import plan, progress, training
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
-from resim_bench.plan import Probe, probe_batch
-
-WARM_UP = 1  # iterations that do not count
-ITERATIONS = {"whole": 10, "part": 2}  # that do, with all of the batch or a part of it
+from resim_bench.plan import Probe
 
 
 def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None = None) -> Probe:
@@ -38,7 +34,7 @@ def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None
         root = _images(recipe, data, Path(folder))
         batch = recipe.batch
         if not torch.cuda.is_available():
-            batch = probe_batch(batch, recipe.views.size**2, recipe.model.get("bn_group", 1))
+            batch = plan.probe_batch(batch, recipe.views.size**2, recipe.model.get("bn_group", 1))
         options = (cfg_options or {}) | {"batch": batch, "workers": 0, "log_interval": 1}
         measured = _calibration if recipe.model.type == "Random" else _training
         return measured(pretrain_id, recipe, root, Path(folder), options, started)
@@ -61,27 +57,22 @@ def _images(recipe: Config, data: Path | None, folder: Path) -> Path:
 
 
 def _training(pretrain_id, recipe, root, folder, options, started) -> Probe:
-    counted = ITERATIONS["whole" if options["batch"] == recipe.batch else "part"]
     before = progress.peak_memory()
-    options |= {"max_iters": WARM_UP + counted}
+    options |= {"max_iters": plan.probe_iterations(options["batch"], recipe.batch)}
     file = train.run(pretrain_id, data=root, work_dir=folder / "work", cfg_options=options)
-    lines = progress.read(file.parent)[WARM_UP:]
-    scale = recipe.batch / options["batch"]
-    load = statistics.median(line["data_time"] for line in lines)
-    step = statistics.median(line["time"] - line["data_time"] for line in lines)
-    fixed = before + (file.parent / "last.pth").stat().st_size  # weights and momentum; activations grow with the batch
     return Probe(
         iterations=recipe.max_iters or recipe.epochs * (recipe.dataset.images // recipe.batch),
-        batch=recipe.batch,
-        step=step * scale,
-        sample=load / options["batch"],
         workers=recipe.workers,
         shared=0.0,
-        once=time.perf_counter() - started - (WARM_UP + counted) * (load + step),
-        memory=fixed,
-        batch_memory=max(0, progress.peak_memory() - fixed) * scale,
         disk=_size(folder / "work"),
-        measured=options["batch"],
+        **plan.from_lines(
+            progress.read(file.parent),
+            batch=recipe.batch,
+            measured=options["batch"],
+            elapsed=time.perf_counter() - started,
+            fixed=before + (file.parent / training.LAST).stat().st_size,
+            peak=progress.peak_memory(),
+        ),
     )
 
 

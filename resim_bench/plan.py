@@ -7,6 +7,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import statistics
 import sys
 import warnings
 from collections import Counter
@@ -17,6 +18,8 @@ from typing import NamedTuple
 from resim_bench import experiments, runs
 
 PIXELS = 2_000_000  # of a probe's batch on a CPU: 39 views of 224 px, one image of 1333 x 800
+WARM_UP = 1  # iterations of a probe that do not count
+WHOLE, PART = 10, 2  # that do, with all of the batch or a part of it
 
 
 class Probe(NamedTuple):
@@ -132,6 +135,37 @@ def this_machine(gpus: int | None = None) -> Machine:
 def probe_batch(batch: int, pixels: int, group: int = 1) -> int:
     """Images of a probe's iteration on a CPU: as many as `PIXELS` allow, in whole batch-norm groups, at least one."""
     return min(batch, max(group, PIXELS // pixels // group * group))
+
+
+def probe_iterations(measured: int, batch: int) -> int:
+    """Iterations of a probe that takes `measured` images of a batch."""
+    return WARM_UP + (WHOLE if measured == batch else PART)
+
+
+def from_lines(
+    lines: list[dict[str, float]], *, batch: int, measured: int, elapsed: float, fixed: int, peak: int
+) -> dict[str, float]:
+    """The fields of a `Probe` that follow from its progress lines, one an iteration, and its peak memory.
+
+    Args:
+        lines: see `resim_bench.progress.read`.
+        batch, measured: images of an iteration of the whole run and of the probe.
+        elapsed: seconds that the probe took, without what processes share.
+        fixed: bytes, such as weights and momentum, that do not grow with the batch; of `peak`.
+    """
+    counted = lines[WARM_UP:]
+    load = statistics.median(line["data_time"] for line in counted)
+    step = statistics.median(line["time"] - line["data_time"] for line in counted)
+    scale = batch / measured
+    return {
+        "batch": batch,
+        "measured": measured,
+        "step": step * scale,
+        "sample": load / measured,
+        "once": elapsed - len(lines) * (load + step),
+        "memory": fixed,
+        "batch_memory": max(0, peak - fixed) * scale,
+    }
 
 
 def seconds_a_step(probe: Probe, machine: Machine) -> float:

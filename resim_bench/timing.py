@@ -1,11 +1,13 @@
 """Two ways of doing one thing, measured in turn: what the rows of `resim-bench bench` are made of."""
 
+import contextlib
 import itertools
 import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -51,11 +53,6 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def threads() -> int:
-    """Threads that torch computes with."""
-    return torch.get_num_threads()
-
-
 def in_turn(
     ours: Callable[[], object], reference: Callable[[], object], pairs: int, warm_up: int = 1
 ) -> list[tuple[float, float]]:
@@ -67,7 +64,7 @@ def in_turn(
     return rounds[warm_up:]
 
 
-def peak_memory(work: Callable[[], object]) -> int:
+def extra_memory(work: Callable[[], object]) -> int:
     """Bytes that tensors take at most at a time during `work()`, on top of those there before; as torch counts them."""
     if torch.cuda.is_available():
         before = torch.cuda.memory_allocated()
@@ -81,45 +78,26 @@ def peak_memory(work: Callable[[], object]) -> int:
     return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())), default=0)
 
 
-class Apart:
-    """A process of its own that does a piece of work each time it is asked: for what is set once a process.
+@contextlib.contextmanager
+def apart(make: Callable[..., Callable[[], object]], *args) -> Iterator[Callable[[], object]]:
+    """The work that `make(*args)` returns, done in a process of its own: for what is set once a process.
 
-    Args:
-        make: called there with `args`; returns the work. Both are picklable.
-
-    Raises:
-        RuntimeError: from a call, when the work has failed there; its traceback is on the console.
+    `make` and `args` are picklable. The process starts with the first call; what the work returns stays there.
     """
-
-    def __init__(self, make: Callable[..., Callable[[], object]], *args):
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, make, args), daemon=True)
-        self._process.start()
-        other.close()
-
-    def __call__(self) -> None:
-        """Have the work done once."""
-        try:
-            self._pipe.send(None)
-            self._pipe.recv()
-        except (EOFError, OSError):
-            raise RuntimeError("the work failed in its process, as said above") from None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._process.terminate()
-        self._process.join()
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=_prepare, initargs=(make, args)) as pool:
+        yield lambda: pool.submit(_work).result()
 
 
-def _serve(pipe, make, args) -> None:
-    work = make(*args)
-    while True:
-        pipe.recv()
-        seconds(work)
-        pipe.send(None)
+_prepared: list[Callable[[], object]] = []  # in the other process: what it is for
+
+
+def _prepare(make, args) -> None:
+    _prepared.append(make(*args))
+
+
+def _work() -> None:
+    seconds(*_prepared)
 
 
 def compare(
@@ -148,8 +126,8 @@ def compare(
     )
 
 
-WIDTH = 62
-HEADER = f"{'':{WIDTH}}{'ours':>10}{'reference':>11}  {'unit':10}{'ratio (of each pair)':24}goal"
+WIDTH = 56
+HEADER = f"{'':{WIDTH}}{'ours':>8}{'reference':>11}  {'unit':9}{'ratio (of each pair)':22}goal"
 
 
 def line(row: Comparison) -> str:
@@ -157,10 +135,10 @@ def line(row: Comparison) -> str:
     spread = f"{row.ratio:.2f}" + (f" ({row.low:.2f} to {row.high:.2f})" if row.low < row.high else "")
     goal = ""
     if row.met is not None:
-        bound = f"at least {row.at_least:g}" if row.at_least is not None else f"at most {row.at_most:g}"
-        goal = f"{bound}: {'reached' if row.met else 'missed'}"
-    numbers = f"{_number(row.ours):>10}{_number(row.reference):>11}"
-    return f"{row.what:{WIDTH}}{numbers}  {row.unit:10}{spread:24}{goal}"
+        bound = f"≥ {row.at_least:g}" if row.at_least is not None else f"≤ {row.at_most:g}"
+        goal = f"{bound} {'reached' if row.met else 'missed'}"
+    numbers = f"{_number(row.ours):>8}{_number(row.reference):>11}"
+    return f"{row.what:{WIDTH}}{numbers}  {row.unit:9}{spread:22}{goal}".rstrip()
 
 
 def _number(value: float) -> str:

@@ -34,7 +34,7 @@ def rows(pairs: int = 1) -> list[Comparison]:
 
     rounds = [(seconds(ours), seconds(reference)) for _ in range(pairs)]
     check(**measured)
-    return [compare(f"VOC AP, {IMAGES:,} images, against MMDetection's eval_map", rounds, at_least=10)]
+    return [compare(f"VOC AP, {IMAGES:,} images, against eval_map", rounds, at_least=10)]
 
 
 def check(ours: dict[str, float], reference: dict[str, float]) -> None:

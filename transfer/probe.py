@@ -9,14 +9,12 @@ import torch
 import torchvision
 from mmengine.config import Config
 
-from resim_bench import backbone, progress, training
+from resim_bench import backbone, plan, progress, training
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
-from resim_bench.plan import Probe, probe_batch
+from resim_bench.plan import Probe
 from transfer import hooks, protocols
 
-WARM_UP = 1  # iterations that do not count
-ITERATIONS = {"whole": 10, "part": 2}  # that do, with all of the batch or a part of it
 PRECISE_BN = 2  # batches
 TESTED = 4  # batches, of which the first does not count
 
@@ -39,36 +37,33 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
     whole = Config(cfg.to_dict())
     width, height = cfg.test_dataloader.dataset.pipeline[1].scale
     if not torch.cuda.is_available():
-        cfg.total_batch = probe_batch(whole.total_batch, width * height)
-    counted = ITERATIONS["whole" if cfg.total_batch == whole.total_batch else "part"]
-    cfg.max_iters, cfg.precise_bn_iters = WARM_UP + counted, min(PRECISE_BN, whole.precise_bn_iters)
+        cfg.total_batch = plan.probe_batch(whole.total_batch, width * height)
+    cfg.max_iters = plan.probe_iterations(cfg.total_batch, whole.total_batch)
+    cfg.precise_bn_iters = min(PRECISE_BN, whole.precise_bn_iters)
     with tempfile.TemporaryDirectory() as folder:
         resolved = _resolved(cfg, data, Path(folder))
         before = progress.peak_memory()
         runner = training.build_runner(resolved, Path(folder) / "run", seed=0)
         precise_bn = _timed_precise_bn(runner)
         runner.train()
-        lines = progress.read(runner.work_dir)[WARM_UP:]
-        memory, saved = progress.peak_memory(), (Path(runner.work_dir) / training.LAST).stat().st_size
+        lines = progress.read(runner.work_dir)
+        peak, saved = progress.peak_memory(), (Path(runner.work_dir) / training.LAST).stat().st_size
         test = _seconds_a_test(runner)
-    scale = whole.total_batch / cfg.total_batch
-    load = statistics.median(line["data_time"] for line in lines)
-    step = statistics.median(line["time"] - line["data_time"] for line in lines)
-    fixed = before + saved  # weights and momentum; activations grow with the batch
-    a_batch = precise_bn[0] / PRECISE_BN * scale if precise_bn else 0.0
     tested = TESTED * test * resolved.test_dataloader.batch_size
+    a_batch = precise_bn[0] / PRECISE_BN * whole.total_batch / cfg.total_batch if precise_bn else 0.0
     return Probe(
         iterations=whole.max_iters,
-        batch=whole.total_batch,
-        step=step * scale,
-        sample=load / cfg.total_batch,
         workers=whole.train_dataloader.num_workers,
         shared=whole.precise_bn_iters * a_batch + whole.expected_data.test_images * test,
-        once=time.perf_counter() - started - (WARM_UP + counted) * (load + step) - sum(precise_bn) - tested,
-        memory=fixed,
-        batch_memory=max(0, memory - fixed) * scale,
         disk=saved,
-        measured=cfg.total_batch,
+        **plan.from_lines(
+            lines,
+            batch=whole.total_batch,
+            measured=cfg.total_batch,
+            elapsed=time.perf_counter() - started - sum(precise_bn) - tested,
+            fixed=before + saved,
+            peak=peak,
+        ),
     )
 
 

@@ -13,14 +13,13 @@ from PIL import Image, ImageFilter
 from torch.utils.data import Dataset, default_collate
 
 from pretrain.data import TwoViews, collate_pairs, list_images, read_image
-from pretrain.methods import normalise
+from pretrain.methods import MEAN, STD, normalise
 from pretrain.train import load_recipe
 from resim_bench import training
 from resim_bench.timing import Comparison, compare, in_turn
 
-IMAGES, WIDTH, HEIGHT = 64, 500, 375  # the most frequent size in ImageNet
+IMAGES, WIDTH, HEIGHT = 64, 500, 375  # pixels, as many of ImageNet's are
 RECIPE = "in100-resim-c4"
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def rows(pairs: int = 5) -> list[Comparison]:
@@ -102,7 +101,7 @@ class ReleaseViews(Dataset):
                 T.RandomApply([T.ColorJitter(*views["jitter"])], p=views["jitter_p"]),
                 T.RandomGrayscale(p=views["grayscale_p"]),
                 T.ToTensor(),
-                T.Normalize(MEAN, STD),
+                T.Normalize([m / 255 for m in MEAN], [s / 255 for s in STD]),
             ]
         )
 

@@ -9,7 +9,7 @@ from pretrain import geometry
 from pretrain.bench.step import DEVICE
 from pretrain.losses import dense_info_nce
 from pretrain.pooling import prroi_pool
-from resim_bench.timing import Comparison, compare, in_turn, peak_memory
+from resim_bench.timing import Comparison, compare, extra_memory, in_turn
 
 TAU = 0.2
 IMAGES = 4  # that are pooled from
@@ -74,8 +74,8 @@ def dense_rows(what, windows, negatives, pairs) -> Iterator[Comparison]:
 
     torch.testing.assert_close(ours(), reference(), rtol=1e-4, atol=1e-4)
     works = [lambda: ours().backward(), lambda: reference().backward()]
-    memory = [peak_memory(work) / 1e6 for work in works]
-    what = f"dense region loss, batch 256, {what}"
+    memory = [extra_memory(work) / 1e6 for work in works]
+    what = f"dense loss, batch 256, {what}"
     yield compare(f"{what}: memory", [tuple(memory)], unit="MB", at_least=8)
     yield compare(f"{what}: time", in_turn(*works, pairs), at_least=1)
 

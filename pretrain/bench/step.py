@@ -18,7 +18,7 @@ from pretrain.methods import MEAN, STD
 from pretrain.pooling import prroi_pool
 from pretrain.views import crop_box, draw_pair
 from resim_bench import training
-from resim_bench.timing import Apart, Comparison, compare, in_turn
+from resim_bench.timing import Comparison, apart, compare, in_turn
 
 MOCO, RESIM_C4, RESIM_FPN = "in1k-moco-v2-200ep", "in1k-resim-c4-200ep", "in1k-resim-fpn-200ep"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -26,7 +26,7 @@ SHORT = {"batch": 16, "model.bn_group": 16, "model.queue": 4096}  # what two cor
 
 
 def rows(pairs: int = 4) -> Iterator[Comparison]:
-    """The rows of `resim-bench bench step`, as they come."""
+    """The rows of `resim-bench bench step`, of ResNet-50, as they come."""
     gpu = DEVICE.type == "cuda"
     options = {} if gpu else SHORT
     best = "bfloat16" if gpu else "float32"
@@ -34,17 +34,17 @@ def rows(pairs: int = 4) -> Iterator[Comparison]:
     rate = {"amount": batch, "unit": "pairs/s"}
 
     def ours(recipe, precision=best):
-        return Apart(suite_step, recipe, options | {"precision": precision})
+        return apart(suite_step, recipe, options | {"precision": precision})
 
     def measured(one, other):
-        with one, other:
-            return in_turn(one, other, pairs, warm_up=2)  # the first step takes the memory that is kept
+        with one as step, other as reference:
+            return in_turn(step, reference, pairs, warm_up=2)  # the first step takes the memory that is kept
 
     def against_plain(what, recipe):
-        return compare(what, measured(ours(recipe), Apart(plain_step, recipe, options)), at_least=1.8, **rate)
+        return compare(what, measured(ours(recipe), apart(plain_step, recipe, options)), at_least=1.8, **rate)
 
-    yield against_plain(f"ReSim-C4 step, ResNet-50, batch {batch}, {best}", RESIM_C4)
-    yield against_plain(f"ReSim-FPN step, ResNet-50, batch {batch}, {best}", RESIM_FPN)
+    yield against_plain(f"ReSim-C4 step, batch {batch}, {best}", RESIM_C4)
+    yield against_plain(f"ReSim-FPN step, batch {batch}, {best}", RESIM_FPN)
     yield compare("cost of ReSim-C4 over MoCo-v2", measured(ours(RESIM_C4), ours(MOCO)), at_most=1.15)
     yield compare("cost of ReSim-FPN over MoCo-v2", measured(ours(RESIM_FPN), ours(MOCO)), at_most=1.25)
     other = "float32" if gpu else "bfloat16"

@@ -37,6 +37,16 @@ def test_the_reference_reads_the_files_that_the_suite_reads(tmp_path):
     assert item["query"].mean().abs() < 2, "normalised"
 
 
+def test_the_reference_mirrors_every_second_image(tmp_path, monkeypatch):
+    data.photographs(tmp_path / "class", 1)
+    mirrored, mirror = [], data.F.hflip
+    monkeypatch.setattr(data.F, "hflip", lambda image: mirrored.append(image) or mirror(image))
+    release = data.ReleaseViews(tmp_path, SPEC | {"size": 32}, 8, 8)
+    for _ in range(30):
+        release[0]
+    assert 0 < len(mirrored) < 30
+
+
 def test_rows_are_rates_of_both(monkeypatch):
     monkeypatch.setattr(data, "IMAGES", 4)
     two_views, decoding = data.rows(pairs=1)

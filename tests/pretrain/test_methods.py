@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pretrain.encoders import resnet, trunk_maps
 from pretrain.methods import MEAN, STD, encode, normalise, running_statistics_kept
 from pretrain.train import FUSED, Bfloat16OptimWrapper
+from tests.host_reads import HostReads
 from tests.pretrain.helpers import LEVEL, PYRAMID, tiny_batch, tiny_moco
 
 STEPS = 3
@@ -134,25 +134,6 @@ def test_micro_batches_are_encoded_one_at_a_time(monkeypatch):
     monkeypatch.setattr(model, "_compare", lambda query, *rest: encoded.append(len(query)) or compare(query, *rest))
     model.train_step(tiny_batch(images=12), OptimWrapper(sgd(model.encoder_q.parameters())))
     assert encoded == [8, 4]
-
-
-class HostReads(TorchDispatchMode):
-    """What would make a host wait for its GPU: a value or a shape that depends on values."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        by_mask = function.overloadpacket is torch.ops.aten.index and any(
-            i is not None and i.dtype == torch.bool for i in args[1]
-        )
-        if function.overloadpacket in READS or by_mask:
-            self.found.append(str(function))
-        return function(*args, **(kwargs or {}))
-
-
-READS = {torch.ops.aten.nonzero, torch.ops.aten._local_scalar_dense, torch.ops.aten.masked_select}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -27,8 +27,7 @@ def images(tmp_path):
 @pytest.fixture(autouse=True)
 def _few(monkeypatch):
     """Three iterations, of which two count: 1.0 and 1.4 seconds long, 0.2 and 0.4 of them spent loading."""
-    monkeypatch.setattr(probe, "WARM_UP", 1)
-    monkeypatch.setattr(probe, "ITERATIONS", {"whole": 2, "part": 2})
+    monkeypatch.setattr(plan, "WHOLE", 2)
     read = progress.read
 
     def as_if(run_dir):

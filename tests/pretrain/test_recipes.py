@@ -66,6 +66,13 @@ def settings(pretrain_id):
     return runs.flatten(train.protocol(recipe, recipe.dataset))
 
 
+def test_options_reach_what_is_built():
+    recipe = train.load_recipe("in100-resim-c4", {"micro_batch": 64, "precision": "bfloat16"})
+    cfg = train.runner_config(recipe, {}, images=1000, world_size=1)
+    assert cfg.model.micro_batch == 64 and cfg.optim_wrapper.type == "Bfloat16OptimWrapper"
+    assert "micro_batch" not in train.protocol(recipe, recipe.dataset), "it changes no number"
+
+
 def test_moco_v2_is_the_reference_s():
     assert settings("in100-moco-v2") == MOCO
 

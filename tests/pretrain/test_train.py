@@ -98,6 +98,13 @@ def test_workers_do_not_change_the_numbers(images, finished, tmp_path, capsys):
     assert all(part in progress[0] for part in ("eta: ", "data_time: ", "time: ", "top1_c4: ", "loss_instance: "))
 
 
+def test_freed_memory_is_kept_where_there_is_no_gpu(images, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(training, "keep_freed_memory", lambda: asked.append(True))
+    pretrain(images, tmp_path, options={"max_iters": 1})
+    assert bool(asked) is not torch.cuda.is_available()
+
+
 def test_the_seed_does(images, finished, tmp_path):
     assert not same(pretrain(images, tmp_path, seed=1), finished)
 

@@ -52,6 +52,24 @@ def test_an_unknown_id_is_refused():
         plan.runs_of(["mini-mocco-v2"])
 
 
+def test_what_follows_from_a_probe_s_lines():
+    """Of the first line, in which everything starts, only the count matters: what it took beyond counts once."""
+    lines = [{"time": t, "data_time": d} for t, d in ((9.0, 8.0), (1.0, 0.2), (1.4, 0.4))]
+    facts = plan.from_lines(lines, batch=8, measured=4, elapsed=20.0, fixed=100, peak=130)
+    assert facts == pytest.approx(
+        {
+            "batch": 8,
+            "measured": 4,
+            "step": 2 * 0.9,
+            "sample": 0.3 / 4,
+            "once": 20 - 3 * 1.2,
+            "memory": 100,
+            "batch_memory": 2 * 30,
+        }
+    )
+    assert plan.probe_iterations(4, 8) < plan.probe_iterations(8, 8)
+
+
 def test_workers_share_the_cores_of_a_cpu_and_hide_behind_a_gpu():
     assert plan.seconds_a_step(PROBE, CPU) == 8 + 2.56 / 2
     assert plan.seconds_a_step(PROBE._replace(workers=0), CPU) == 8 + 2.56

@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset
 
 from resim_bench import progress, training
+from tests.host_reads import HostReads
 
 BATCH = 2
 
@@ -98,27 +98,15 @@ def test_images_a_second_are_those_of_all_processes(build, monkeypatch, capsys):
     assert value(line, "images/s") == pytest.approx(4 * BATCH / value(line, "time"), rel=0.05)
 
 
-class Reads(TorchDispatchMode):
-    """Counts reads of a tensor's value on the host."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function is torch.ops.aten._local_scalar_dense.default
-        return function(*args, **(kwargs or {}))
-
-
 def test_nothing_is_read_between_the_lines(build, monkeypatch):
     """On a GPU the checkpoint hook reads the loss with the line, and not in each step as on a CPU."""
     monkeypatch.setattr(training.SafeCheckpointHook, "after_train_iter", lambda *args, **kwargs: None)
     lists, tolist = [], torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: lists.append(1) or tolist(tensor))
     runner = build(interval=5, iterations=15)
-    with Reads() as reads:
+    with HostReads() as reads:
         runner.train()
-    assert reads.count == 1, "a loader's iterator draws its seed when it starts"
+    assert len(reads.found) == 1, "a loader's iterator draws its seed when it starts"
     assert len(lists) == 3, "one transfer a line"
 
 

@@ -27,6 +27,16 @@ PIPELINE = [
 LOAD = [PIPELINE[0], PIPELINE[1], PIPELINE[4]]
 
 
+def test_the_image_is_in_one_piece_after_it_is_loaded(devkit):
+    seen = []
+    after = [PIPELINE[0], lambda results: seen.append(results["img"]) or results]
+    alone = VOCFolder(devkit, "test", CLASSES, pipeline=after)
+    alone[0]
+    assert seen[0].flags.c_contiguous
+    loaded = alone.pipeline.transforms[0](alone.get_data_info(0))["img"]
+    assert np.array_equal(seen[0], loaded) and not loaded.flags.c_contiguous
+
+
 def list_only(devkit, names, split="trainval", year="VOC2007"):
     (devkit / year / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
 

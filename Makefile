@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/resim-bench
 
-.PHONY: help mini test test-slow check tables regress list data bench
+.PHONY: help mini mini-study test test-slow check tables regress list data bench
 .DEFAULT_GOAL := help
 
 help: $(RUN)
@@ -12,6 +12,9 @@ help: $(RUN)
 
 mini: $(RUN)
 	@$(RUN) mini $(ARGS)
+
+mini-study: $(RUN)
+	@$(RUN) study mini $(ARGS)
 
 pretrain-%: $(RUN)
 	@$(RUN) pretrain '$**' --resume $(ARGS)

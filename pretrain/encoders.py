@@ -6,20 +6,41 @@ import torchvision
 from torch import Tensor, nn
 
 PYRAMID = ("p4", "p3")
+WIDTH = 64  # of every ResNet that has a name
 
 
-def resnet(depth: int = 50, strides=(1, 2, 2, 2)) -> nn.Module:
+def resnet(depth: int = 50, strides=(1, 2, 2, 2), width: int = 64) -> nn.Module:
     """A torchvision ResNet without classifier whose four stages have these strides.
 
     Smaller strides than (1, 2, 2, 2) keep the maps large on small images; parameters and keys stay the same.
+
+    Args:
+        width: channels of the stem and of the first stage's 3 x 3 convolutions; every other width follows.
     """
     trunk = getattr(torchvision.models, f"resnet{depth}")()
     trunk.fc = nn.Identity()
+    if width != WIDTH:
+        _narrow(trunk, width / WIDTH)
     for stage, stride in enumerate(strides, start=1):
         for module in getattr(trunk, f"layer{stage}")[0].modules():
             if isinstance(module, nn.Conv2d) and module.stride == (2, 2):
                 module.stride = (stride, stride)
     return trunk.to(memory_format=torch.channels_last)  # the same numbers, computed faster
+
+
+def _narrow(trunk: nn.Module, factor: float) -> None:
+    """Replace every convolution and norm by one with `factor` of its channels, drawn as torchvision draws them."""
+    for name, module in list(trunk.named_modules()):
+        if isinstance(module, nn.Conv2d):
+            channels = [c if c == 3 else int(c * factor) for c in (module.in_channels, module.out_channels)]
+            shape = (module.kernel_size, module.stride, module.padding)
+            narrow = nn.Conv2d(*channels, *shape, bias=False)
+            nn.init.kaiming_normal_(narrow.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            narrow = nn.BatchNorm2d(int(module.num_features * factor))
+        else:
+            continue
+        trunk.set_submodule(name, narrow)
 
 
 def trunk_maps(trunk: nn.Module, images: Tensor) -> dict[str, Tensor]:
@@ -70,14 +91,14 @@ class Encoder(nn.Module):
     embedding, which the paper does not publish [ours].
 
     Args:
-        backbone: arguments of `resnet`.
+        trunk: as `resnet` returns it.
         dim: of the instance embedding.
         levels: the recipe's levels by the name of their map; each has a `dim`.
     """
 
-    def __init__(self, backbone: dict, dim: int, levels: dict):
+    def __init__(self, trunk: nn.Module, dim: int, levels: dict):
         super().__init__()
-        self.trunk = resnet(**backbone)
+        self.trunk = trunk
         width = self.trunk.layer4[-1].bn2.num_features * getattr(self.trunk.layer4[-1], "expansion", 1)
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, dim))
         self.sources = tuple(levels)

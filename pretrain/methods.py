@@ -113,9 +113,10 @@ class MoCo(BaseModel):
         self, backbone, dim, queue, momentum, temperature, levels, instance_weight=1.0, bn_group=32, micro_batch=None
     ):
         super().__init__(data_preprocessor=dict(type="BaseDataPreprocessor", non_blocking=True))
-        # Drawn first, and region heads last: with and without levels everything else starts the same.
+        # The trunk is drawn first, as an untrained one is, and region heads last: what methods share starts the same.
+        trunk = resnet(**backbone)
         self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
-        self.encoder_q = Encoder(backbone, dim, levels)
+        self.encoder_q = Encoder(trunk, dim, levels)
         self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
         self.momentum, self.temperature, self.instance_weight = momentum, temperature, instance_weight
         self.levels, self.bn_group, self.micro_batch = levels, bn_group, micro_batch

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 from resim_bench import experiments, record
@@ -16,6 +17,7 @@ EPILOG = """\
 A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` shows them all.
 
   resim-bench mini                                        everything small, on generated scenes
+  resim-bench study mini                                  what mini shows, with every seed of its plan
   resim-bench pretrain 'in100-*' --data /data/imagenet    every recipe of the IN-100 tables
   resim-bench transfer voc-frozen --backbone in100-resim-c4 --trials 3
   resim-bench import moco_v2_200ep_pretrain.pth.tar --as given-moco-v2
@@ -84,6 +86,9 @@ def build_parser() -> Parser:
     command("mini", mini, "run everything small on generated scenes and print the table", [place]).add_argument(
         "--seed", type=_natural, default=0, metavar="N", help="seed of pre-training and transfer (default: 0)"
     )
+    study = command("study", run_study, "run a study, one seed after another, keep its records and judge it", [place])
+    study.add_argument("id", metavar="ID", help="mini, whose plan is tables/studies/mini.toml")
+    study.add_argument("--units", type=_positive, metavar="N", help="stop after N seeds; start it again to go on")
     pretrain = command("pretrain", pretrain_ids, "pre-train recipes into backbone files", [training])
     pretrain.add_argument("id", metavar="ID", help="a pre-training id, or a pattern such as 'in100-*'")
     transfer = command("transfer", transfer_id, "train and test a detector on backbones, and record it", [training])
@@ -113,6 +118,11 @@ def build_parser() -> Parser:
     )
     tables.add_argument(
         "--check", action="store_true", help="hold all records against the paper and earlier ones; exit 1 when below"
+    )
+    figure = command("figure", draw, "draw what a study found, or a sheet of generated scenes")
+    figure.add_argument("id", metavar="ID", help="mini, or scenes")
+    figure.add_argument(
+        "file", type=Path, metavar="FILE", help="what to write: NAME.svg or NAME.png; scenes as NAME.png"
     )
     data = command("data", data_sets, "show what each experiment needs and what is there, or download it")
     data.add_argument("action", nargs="?", choices=("get",), help="download and unpack what is missing")
@@ -215,22 +225,47 @@ def _backbone(name: str, work_dir: Path, seed: int) -> Path:
 
 
 def mini(args) -> None:
-    """Generate scenes, pre-train and transfer what the table `mini` names, and print it."""
-    from pretrain import train as pretraining
-    from resim_bench.data import scenes
-
-    scenes.write(Path("data/mini"), pretrain_images=pretraining.load_recipe("mini-moco-v2").dataset.images)
-    table = experiments.reported_tables()["mini"]["rows"]
-    options = {"seed": args.seed, "work_dir": args.work_dir, "resume": True}
-    files = {i: pretraining.run(i, **options) for i in dict.fromkeys(row["pretrain"] for row in table)}
-    from transfer import train as transferring  # importing mmdet takes seconds
-
-    for row in table:
-        transferring.run(row["transfer"], files[row["pretrain"]], **options)
+    """Run the table `mini` with one seed and print it."""
+    _unit("mini", args.seed, args.work_dir)
     from tables import report
 
     print()
     print(report([args.work_dir / "records"], ["mini"]), end="")
+
+
+def _unit(table: str, seed: int, work_dir: Path) -> None:
+    """Generate the scenes, and run every row of a table of generated scenes with one seed."""
+    from pretrain import train
+    from resim_bench import unit
+    from resim_bench.data import scenes
+
+    scenes.write(Path("data/mini"), pretrain_images=train.load_recipe("mini-moco-v2").dataset.images)
+    unit.run(experiments.of_table(table), seed, work_dir)
+
+
+def run_study(args) -> None:
+    """Run the seeds of a plan that have no kept records yet, keep theirs, and print the table when all have run."""
+    import tables
+
+    known = tables.load_studies()
+    (chosen,) = experiments.select(args.id, known)
+    study = known[chosen]
+    pairs = experiments.of_table(study.table)
+    open_seeds = [
+        seed
+        for seed in study.seeds
+        if not all(record.path(tables.RECORDS, *pair, seed, seed).is_file() for pair in pairs)
+    ]
+    print(f"{chosen}: {len(study.seeds) - len(open_seeds)} of {len(study.seeds)} seeds have run", flush=True)
+    for seed in open_seeds[: args.units]:
+        started = time.monotonic()
+        _unit(study.table, seed, args.work_dir)
+        trials = {(*pair, seed, seed) for pair in pairs}
+        record.keep(args.work_dir / "records", tables.RECORDS, trials)
+        minutes = (time.monotonic() - started) / 60
+        print(f"{chosen}: seed {seed} has run, {minutes:.0f} min; its records are in {tables.RECORDS}", flush=True)
+    print()
+    print(tables.report([tables.RECORDS], [study.table]), end="")
 
 
 def import_weights(args) -> None:
@@ -274,6 +309,24 @@ def print_tables(args) -> int:
         text, code = tables.report([new, kept], args.id or None, args.format, args.details, bold), 0
     print(text, end="")
     return code
+
+
+def draw(args) -> None:
+    """Write a figure of the kept records of a study, or a sheet of scenes."""
+    import tables
+
+    studies = tables.load_studies()
+    (chosen,) = experiments.select(args.id, [*studies, "scenes"])
+    kinds = (".png",) if chosen == "scenes" else (".svg", ".png")
+    if args.file.suffix not in kinds:
+        raise UserError(f"{args.file} does not end in {' or '.join(kinds)}: name the file so")
+    if chosen == "scenes":
+        from resim_bench.data import scenes
+
+        scenes.write_sheet(args.file)
+    else:
+        tables.draw(studies[chosen], tables.collect(record.read_all(tables.RECORDS)), args.file)
+    print(f"wrote {args.file}")
 
 
 def plan_runs(args) -> None:

@@ -44,6 +44,11 @@ def experiments() -> list[Experiment]:
     return list(dict.fromkeys(Experiment(row["pretrain"], row["transfer"]) for row in rows))
 
 
+def of_table(id: str) -> list[Experiment]:
+    """The experiments of a table's rows, in its order."""
+    return [Experiment(row["pretrain"], row["transfer"]) for row in reported_tables()[id]["rows"] if "pretrain" in row]
+
+
 @functools.cache
 def given() -> dict[str, dict[str, str]]:
     """The released weights that rows name, by their id `given-…`: `title`, `url` of their authors' page or file."""

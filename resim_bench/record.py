@@ -16,6 +16,7 @@ import math
 import os
 import re
 import tempfile
+from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -109,14 +110,16 @@ def read_all(*roots) -> list[dict]:
     return sorted(records, key=trial)
 
 
-def keep(source_root, target_root) -> list[Path]:
-    """Copy the records below `source_root` that `target_root` lacks; returns the new files.
+def keep(source_root, target_root, trials: Container[tuple] | None = None) -> list[Path]:
+    """Copy the records below `source_root` (of these trials) that `target_root` lacks; returns the new files.
 
     Raises:
         UserError: a trial is there already with another content (evidence is never overwritten); nothing is copied.
     """
     missing = []
     for record in read_all(source_root):
+        if trials is not None and trial(record) not in trials:
+            continue
         place = path(target_root, *trial(record))
         if not place.exists():
             missing.append(record)

@@ -1,12 +1,13 @@
 """Records beside the reported numbers: one tidy frame, the only source of everything that is printed."""
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
 import pandas as pd
 
 from resim_bench import record as records_of_trials
-from tables import compare
+from tables import compare, studies
 from tables.compare import NAN
 from tables.paper import Row, Table, load_protocols, load_tables
 
@@ -19,8 +20,10 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     * `reported` and `reported_delta`, its difference to the row that the paper subtracts;
     * `ours` (the mean over pre-trainings of the mean over their transfers), `std` (over pre-trainings, or over the
       transfers of the only one; NaN of one), `error_ours` (standard error), `trials`, `pretrainings` (how many);
-    * `difference` (ours − reported), its standard `error`, its 95 % interval `low` … `high`, the `verdict`;
-    * `delta`, what `reported_delta` is, of ours.
+    * `difference` (ours − reported), its standard `error`, its 95 % interval `low` … `high`, the `verdict` (of a row of
+      a study, that of the claim which puts it above another);
+    * `delta`, what `reported_delta` is, of ours;
+    * `by_seed`, `{seed of the pre-training: mean over its transfers}`.
 
     `ran` is the id that the records are from: the row's `pretrain` or, where only the authors' weights have been
     through the transfer, `released`; never both. `deviations` is a tuple of sentences like `pretrain.epochs 200 → 1`,
@@ -43,7 +46,20 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
             for metric in table.metrics
         }
         lines += _with_deltas(table, of_table)
-    return pd.DataFrame(lines)
+    return _with_claims(pd.DataFrame(lines))
+
+
+def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with a study's verdict at each row that a claim puts above another, like `above MoCo-v2: holds`."""
+    for study in studies.load_studies().values():
+        numbers = {row.name: (number, row.label) for number, row in enumerate(load_tables()[study.table].rows)}
+        for judged in studies.judge(study, frame):
+            if len(judged.claim.above) == 1:
+                number, _ = numbers[judged.claim.above[0]]
+                below = numbers[judged.claim.below[0]][1]
+                place = (frame.table == study.table) & (frame.row == number) & (frame.metric == judged.metric)
+                frame.loc[place, "verdict"] = f"above {below}: {judged.verdict}"
+    return frame
 
 
 def _counting(row: Row, by_experiment: dict) -> tuple[str, list[dict]]:
@@ -117,6 +133,7 @@ def _line(table: Table, number: int, metric: str, ran: str, trials: list[dict]) 
         "ours": ours.mean,
         "std": ours.std,
         "error_ours": ours.error,
+        "by_seed": {seed: statistics.fmean(values) for seed, values in by_pretraining.items()},
         "trials": ours.trials,
         "pretrainings": ours.pretrainings,
         "difference": difference,

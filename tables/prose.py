@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pandas as pd
 
 from resim_bench.experiments import given, how_to_get
-from tables import claims, layout
+from tables import claims, layout, studies
 from tables.compare import ABOVE, BELOW, BOUND, COMPARED, DEVIATES, NO_CHECKPOINT, PRIOR_STD
 from tables.paper import Row, Table, load_claims, load_tables
 
@@ -28,6 +28,7 @@ def beneath(tables: Sequence[Table], frame: pd.DataFrame, details: bool) -> list
     marks = layout.footnotes(tables)
     general = dict.fromkeys(text for table in tables for text in table.notes.values() if text not in marks)
     items += [(f"[{number}]", text) for text, number in marks.items()] + [("•", text) for text in general]
+    items += [item for table in tables for item in on_study(table, frame)]
     if details:
         items += [item for table in tables for item in _details(table, frame[frame.table == table.id], len(tables) > 1)]
     return items + [("", table.closing) for table in tables if table.closing]
@@ -149,6 +150,29 @@ def _importing(id: str) -> str:
 
 
 # ---------------------------------------------------------------- the claims
+
+
+def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
+    """What a study's records say of its claims, an item each; how far it is while seeds are missing."""
+    study = studies.of_table(table.id)
+    ran = studies.seeds_run(study, frame) if study else []
+    if not study or not ran:
+        return []
+    if len(ran) < len(study.seeds):
+        return [("", f"{len(ran)} of the study's {len(study.seeds)} seeds have run: it is judged when all have.")]
+    items = []
+    for judged in studies.judge(study, frame):
+        test = judged.found
+        low, mean, high = (layout.one_decimal(value, signed=True) for value in (test.low, test.mean, test.high))
+        kind = "Primary claim" if judged.claim.primary else "Claim"
+        correlation = f"{judged.correlation:.2f}".replace("-", "−")
+        found = f"{mean}, 95 % {low} … {high}, p {_p(test.p)}, n {test.n}, r {correlation}"
+        items.append(("•", f"{kind}: {judged.claim.text}, {table.heading(judged.metric)}: {judged.verdict}. {found}."))
+    return items
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 0.0001 else "< 0.0001"
 
 
 def on_claims(frame: pd.DataFrame, *sides: str) -> list[Item]:

@@ -1,6 +1,7 @@
 """What `make regress` says: our numbers against the paper's, ReSim's gains, and new records against kept ones."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,14 +14,17 @@ from tables.collect import collect
 from tables.compare import ABOVE, BELOW, COMPARED, DEVIATES, MATCH, NO_CHECKPOINT
 from tables.gains import METHOD, gains
 from tables.layout import counted, is_ap, one_decimal
+from tables.paired import prediction_interval
 from tables.paper import Table, load_tables
+from tables.studies import load_studies, seeds_run
 from tables.terminal import Column
 
 WORSE, BETTER, AS_BEFORE = "worse", "better", "as before"
 
 
 def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
-    """The report on all records, and the exit code: 1 when a published result is not reached, else 0.
+    """The report on all records, and the exit code: 1 when a published result is not reached, or a new trial of a study
+    falls outside of where the kept ones say it belongs; else 0.
 
     Not reached is an AP of a row whose recipe is `published` that is `below`, after Holm's correction over all those
     that were compared. Box and mask AP of COCO are two such numbers: a broken mask head shows in mask AP alone.
@@ -34,6 +38,8 @@ def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
     """
     new, kept = record.read_all(new_root), record.read_all(kept_root)
     frame = collect([*new, *kept])
+    others = [one for one in new if one not in kept]
+    of_studies, outside = _against_studies(collect(others), collect(kept))
     judged = frame[(frame.recipe == "published") & frame.metric.map(is_ap) & frame.verdict.isin(COMPARED)]
     p_values = [compare.p_below(*line) for line in zip(judged.metric, judged.difference, judged.error, strict=True)]
     failed = judged[compare.holm(p_values)]
@@ -41,10 +47,11 @@ def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
         _against_the_paper(frame),
         _gains(frame),
         _claims(frame),
-        _against_earlier([one for one in new if one not in kept], kept),
-        _verdict(failed, len(judged)),
+        _against_earlier(others, kept),
+        of_studies,
+        _verdict(failed, len(judged), outside),
     ]
-    return "\n\n\n".join(part for part in parts if part) + "\n", int(len(failed) > 0)
+    return "\n\n\n".join(part for part in parts if part) + "\n", int(len(failed) > 0 or len(outside) > 0)
 
 
 def _against_the_paper(frame: pd.DataFrame) -> str:
@@ -121,7 +128,53 @@ def _followed(frame: pd.DataFrame) -> pd.DataFrame:
     return kept.drop_duplicates(["ran", "transfer", "metric"])
 
 
-def _verdict(failed: pd.DataFrame, judged: int) -> str:
+def _against_studies(new: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, list[str]]:
+    """Where one more trial of each row belongs, by the kept ones of a study, and what the new ones are.
+
+    Returns:
+        The report, and a phrase for each new AP that is outside.
+    """
+    parts, outside = [], []
+    for study in load_studies().values():
+        seeds = seeds_run(study, kept)
+        if len(seeds) < len(study.seeds):
+            continue
+        table = load_tables()[study.table]
+        rows: list[terminal.Row] = []
+        for line, of_new in zip(
+            kept[kept.table == table.id].itertuples(), new[new.table == table.id].itertuples(), strict=True
+        ):
+            if not is_ap(line.metric):
+                continue
+            recorded = [line.by_seed[seed] for seed in seeds]
+            low, high = prediction_interval(recorded)
+            found = {seed: value for seed, value in of_new.by_seed.items() if of_new.verdict != DEVIATES}
+            words = [f"{one_decimal(value)} (seed {seed})" for seed, value in found.items()]
+            misses = [word for word, value in zip(words, found.values(), strict=True) if not low <= value <= high]
+            name = table.rows[line.row].name
+            outside += [f"{name} {table.heading(line.metric)} {word}" for word in misses]
+            mean = statistics.fmean(recorded)
+            rows.append(
+                [
+                    f"  {terminal.plain(name)}",
+                    table.heading(line.metric),
+                    one_decimal(mean),
+                    f"{one_decimal(low)} … {one_decimal(high)}",
+                    one_decimal(mean - low),
+                    ", ".join(words) or "none",
+                    ("outside" if misses else "inside") if words else "",
+                ]
+            )
+        header = ["  row", "metric", "mean", "99 %", "smallest drop", "new", "verdict"]
+        text = (
+            f"{len(seeds)} seeds are recorded. Of one more, 99 % fall into m ± t s √(1 + 1/n); a drop that is smaller "
+            "than the interval's half is not seen."
+        )
+        parts.append(_block(f"A new trial of {table.id}", [("", text)], terminal.columned(_columns(header), rows)))
+    return "\n\n\n".join(parts), outside
+
+
+def _verdict(failed: pd.DataFrame, judged: int, outside: list[str]) -> str:
     tables = load_tables()
     if not judged:
         text = "No regression: no AP of a row with a published recipe has been compared yet"
@@ -130,7 +183,8 @@ def _verdict(failed: pd.DataFrame, judged: int) -> str:
         text = f"Regression: {', '.join(where)} below the paper (95 %, Holm over {judged} AP of published recipes)"
     else:
         text = f"No regression: none of {judged} AP of published recipes is below the paper (95 %, Holm)"
-    return terminal.item("", text + ".")
+    found = [f"Regression: {', '.join(outside)} outside of what the recorded trials predict"] if outside else []
+    return terminal.item("", ". ".join([*found, text]) + ".")
 
 
 def _name(table: Table, line) -> str:

@@ -49,7 +49,8 @@ def render(
     shown = _chosen(frame, only)
     frame = frame[frame.table.isin([table.id for table in shown])]
     if form == "csv":
-        return frame.assign(deviations=frame.deviations.map("; ".join)).to_csv(index=False)
+        seeds = frame.by_seed.map(lambda values: "; ".join(f"{seed}: {value}" for seed, value in values.items()))
+        return frame.assign(deviations=frame.deviations.map("; ".join), by_seed=seeds).to_csv(index=False)
     if form not in FORMATS:
         raise UserError(f"there is no format '{form}': choose from {', '.join(FORMS)}")
     style = FORMATS[form]

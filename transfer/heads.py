@@ -21,11 +21,12 @@ class ResLayerExtraNorm(BaseModule):
         stride: of layer4's first block.
         norm_cfg: of every norm, the extra one included.
         frozen: keep layer4's weights and running statistics as they were loaded.
+        base_channels: of the ResNet, as MMDetection's `ResNet` has it: layer4 has eight times as many.
 
     `forward(features (R, C, H, W)) -> (R, 2C, H / stride, W / stride)`.
     """
 
-    def __init__(self, depth, stride=2, norm_cfg=None, frozen=False, init_cfg=None):
+    def __init__(self, depth, stride=2, norm_cfg=None, frozen=False, base_channels=64, init_cfg=None):
         from mmcv.cnn import build_norm_layer
         from mmdet.models.backbones import ResNet
         from mmdet.models.layers import ResLayer
@@ -37,10 +38,11 @@ class ResLayerExtraNorm(BaseModule):
         super().__init__(init_cfg or default_init)
         norm_cfg = norm_cfg or dict(type="SyncBN", requires_grad=True)
         block, blocks = ResNet.arch_settings[depth]
+        planes = 8 * base_channels
         self.layer4 = ResLayer(
-            block, 256 * block.expansion, 512, blocks[3], stride=stride, style="pytorch", norm_cfg=norm_cfg
+            block, planes // 2 * block.expansion, planes, blocks[3], stride=stride, style="pytorch", norm_cfg=norm_cfg
         )
-        self.norm = build_norm_layer(norm_cfg, 512 * block.expansion)[1]
+        self.norm = build_norm_layer(norm_cfg, planes * block.expansion)[1]
         self.frozen = frozen
         self.train()
 

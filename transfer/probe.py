@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import torch
-import torchvision
 from mmengine.config import Config
 
 from resim_bench import backbone, plan, progress, training
@@ -87,9 +86,12 @@ def _resolved(cfg: Config, data: Path | None, folder: Path) -> Config:
 
 def _backbone(cfg: Config, folder: Path) -> Path:
     """An untrained trunk; its residuals start at zero, so that frozen ones stay in scale without calibration."""
-    trunk = getattr(torchvision.models, f"resnet{cfg.model.backbone.depth}")(zero_init_residual=True)
+    from mmdet.models.backbones import ResNet
+
+    trunk = ResNet(cfg.model.backbone.depth, base_channels=cfg.model.backbone.get("base_channels", 64))
+    trunk.init_weights()
     path = folder / "backbone.safetensors"
-    backbone.save(path, backbone.trunk_state(trunk.state_dict()), {})
+    backbone.save(path, trunk.state_dict(), {})
     return path
 
 

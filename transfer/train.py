@@ -116,16 +116,18 @@ def _join(launcher: str) -> int:
 
 
 def _check_backbone(cfg: Config, path: Path, transfer_id: str) -> dict:
-    """The provenance of a file whose depth, strides and pyramid are what the detector needs.
+    """The provenance of a file whose depth, strides, width and pyramid are what the detector needs.
 
     Two ResNets that differ in strides have the same shapes, so that loading would not tell.
     """
     state_dict, provenance = backbone_file.load(path)
     trunk, head = cfg.model.backbone, cfg.model.roi_head.get("shared_head")
-    wanted = {"depth": trunk.depth, "strides": [*trunk.strides, *([head.stride] if head else [])]}
-    if provenance["arch"] != wanted:
+    strides = [*trunk.strides, *([head.stride] if head else [])]
+    wanted = {"depth": trunk.depth, "strides": strides, "width": trunk.get("base_channels", 64)}
+    found = {"width": 64} | provenance["arch"]
+    if found != wanted:
         raise UserError(
-            f"{transfer_id} needs a ResNet of {_spell(wanted)}, but the backbone has {_spell(provenance['arch'])}: "
+            f"{transfer_id} needs a ResNet of {_spell(wanted)}, but the backbone has {_spell(found)}: "
             "give a backbone of that architecture"
         )
     if cfg.custom_hooks[0].get("neck"):
@@ -134,7 +136,7 @@ def _check_backbone(cfg: Config, path: Path, transfer_id: str) -> dict:
 
 
 def _spell(arch: dict) -> str:
-    return f"depth {arch['depth']} and strides {arch['strides']}"
+    return f"depth {arch['depth']}, strides {arch['strides']} and width {arch['width']}"
 
 
 def _data_deviations(expected: dict, facts: dict) -> dict[str, list]:

@@ -13,7 +13,7 @@ from mmengine.registry import FUNCTIONS, MODELS
 from torch import Tensor, nn
 
 from pretrain import geometry, train
-from pretrain.encoders import Encoder
+from pretrain.encoders import Encoder, resnet
 from pretrain.methods import MEAN, STD
 from pretrain.pooling import prroi_pool
 from pretrain.views import crop_box, draw_pair
@@ -104,7 +104,7 @@ class PlainReSim(nn.Module):
     def __init__(self, model, view_size):
         super().__init__()
         self.register_buffer("queue", F.normalize(torch.randn(model.queue, model.dim), dim=1))
-        self.encoder_q = Encoder(model.backbone, model.dim, model.levels)
+        self.encoder_q = Encoder(resnet(**model.backbone), model.dim, model.levels)
         self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
         self.model, self.view_size = model, view_size
 

@@ -1,4 +1,4 @@
-"""ReSim-C4 made small: windows of 24 px every 16 px, which is 3 cells of C4 every 2, as in the paper.
+"""ReSim-C4 made small: W48-S32 is 12 px every 8 px, the same cells of C4.
 
 Run: resim-bench mini
 """
@@ -7,9 +7,9 @@ _base_ = "mini-moco-v2.py"
 model = dict(
     levels=dict(
         c4=dict(
-            map_stride=8,
-            window=24,
-            stride=16,
+            map_stride=4,
+            window=12,
+            stride=8,
             dim=128,
             anchor="query",
             negatives="windows",

@@ -166,7 +166,7 @@ DATA_SETS: dict[str, list[Part]] = {
             partial(problem_of_classes, classes=1000, expected=1281167),
         ),
     ],
-    "mini": [Part("generated scenes", "mini-*", "mini", 28_000_000, problem_of_scenes)],
+    "mini": [Part("generated scenes", "mini-*", "mini", 22_000_000, problem_of_scenes)],
 }
 HOW_TO_GET = {
     "voc": "`resim-bench data get voc` downloads {:.1f} GB",

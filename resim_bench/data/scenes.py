@@ -22,6 +22,7 @@ VERSION = 1  # raise it with any change that changes an image or an annotation: 
 
 CLASSES = ("circle", "square", "triangle", "star", "ring", "cross")
 STREAMS = ("pretrain", "trainval", "test")
+SIZE = 96  # pixels of a side: a view of 56 px shows objects in about the scale that a detector meets
 STREAM_LENGTH = 100_000  # an image's number in VOC and COCO is this times its stream, plus its index
 
 OBJECTS = (3, 7)  # fewest and most in a scene
@@ -189,19 +190,27 @@ def _object(sprite: _Sprite, mask: np.ndarray, visible: float) -> SceneObject:
     return SceneObject(sprite.label, box, mask, visible, np.count_nonzero(sprite.solid) < sprite.area)
 
 
-def scene(seed: int, stream: str, index: int, size: int = 128) -> Scene:
+def scene(seed: int, stream: str, index: int, size: int = SIZE) -> Scene:
     """Return image `index` of one of the `STREAMS`: a function of its arguments and of nothing else."""
     return render(np.random.default_rng((seed, STREAMS.index(stream), index)), size)
+
+
+def write_sheet(file: Path, rows: int = 3, columns: int = 6) -> None:
+    """Write the first pre-training scenes of seed 0 side by side, as one PNG."""
+    scenes = [scene(0, "pretrain", index).image for index in range(rows * columns)]
+    sheet = np.concatenate([np.concatenate(scenes[i * columns : (i + 1) * columns], axis=1) for i in range(rows)])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(file), sheet[..., ::-1])
 
 
 def write(
     root: Path,
     *,
     seed: int = 0,
-    pretrain_images: int = 3000,
+    pretrain_images: int = 4000,
     train_images: int = 400,
-    test_images: int = 100,
-    size: int = 128,
+    test_images: int = 200,
+    size: int = SIZE,
 ) -> Path:
     """Write scenes of `size` × `size` pixels under `root` in the layouts of the real data sets, and return `root`.
 

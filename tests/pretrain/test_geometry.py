@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.geometry import correspond, overlap_windows, windows
+from pretrain.geometry import batch_windows, correspond, overlap_windows, windows
 from pretrain.views import draw_crop
 from tests.references import regions
 
@@ -88,3 +88,16 @@ def test_the_overlap_grid_starts_at_the_overlap():
     assert key_boxes[0, 0].tolist() == [0, 0, 48, 48]
     assert valid[0, 0]
     assert not valid[0, -1], "the last window of the grid leaves the query view"
+
+
+@pytest.mark.parametrize("anchor", ["query", "overlap"])
+def test_a_batch_has_the_windows_of_its_anchor(anchor):
+    crops = random_crops(6)
+    level = {"window": 48, "stride": 32, "anchor": anchor}
+    found = batch_windows(*crops, 224, level, group=3)
+    grid = overlap_windows(*crops, 224, 48, 32) if anchor == "overlap" else windows(224, 48, 32).expand(6, -1, -1)
+    torch.testing.assert_close(found.query_boxes, grid, rtol=0, atol=0)
+    key_boxes, valid = correspond(grid, *crops, 224)
+    torch.testing.assert_close(found.key_boxes, key_boxes, rtol=0, atol=0)
+    assert torch.equal(found.valid, valid)
+    assert torch.equal(torch.cat(found.rows), valid.flatten().nonzero()[:, 0])

@@ -226,7 +226,7 @@ def test_random_statistics_are_those_of_the_images(images, tmp_path):
         work_dir=tmp_path,
         cfg_options={"batch": 8, "calibration_batches": 4, "views.size": 32},
     )
-    trunk = resnet(18, (1, 1, 2, 2))
+    trunk = resnet(**train.load_recipe("mini-random").model.backbone)
     trunk.load_state_dict(backbone.load(file)[0])
     views = train.load_recipe("mini-random").views.to_dict() | {"size": 32}
     dataset = LabelledView(str(images), "", views, seed=1)
@@ -361,3 +361,28 @@ def test_the_imagenet_100_list_applies_to_wnids(tmp_path):
     (tmp_path / wnids[5]).rmdir()
     with pytest.raises(UserError, match=f"lacks 1 of the 100 classes of IN-100, first of them {wnids[5]}"):
         list_images(str(tmp_path), "imagenet100")
+
+
+def test_methods_share_what_a_seed_can_share(images, tmp_path):
+    """So that a seed's runs are a pair: trunk, head and queue as they start, the order of images, every draw."""
+
+    def started(pretrain_id):
+        options = TINY | (LEVEL_OPTIONS if pretrain_id == "mini-resim-c4" else {})
+        recipe = train.load_recipe(pretrain_id, options)
+        dataset = dict(type="TwoViews", root=str(images), name="scenes", views=recipe.views.to_dict(), seed=3)
+        runner = training.build_runner(train.runner_config(recipe, dataset, 20, 1), tmp_path / pretrain_id, seed=3)
+        return runner.model.state_dict(), [next(iter(runner.train_dataloader)) for _ in range(2)]
+
+    plain, plain_batches = started("mini-moco-v2")
+    regions, region_batches = started("mini-resim-c4")
+    assert all(torch.equal(plain[name], regions[name]) for name in plain)
+    for batch, other in zip(plain_batches, region_batches, strict=True):
+        assert torch.equal(batch["query"], other["query"])
+        alike = (batch["key"] == other["key"]).flatten(1).all(1)
+        assert 0 < alike.sum() < len(alike), "where the flips agree by chance; ReSim's key has the query's"
+
+    options = {"batch": 8, "views.size": 32, "calibration_batches": 1}
+    file = train.run("mini-random", data=images, work_dir=tmp_path / "random", seed=3, cfg_options=options)
+    untrained = backbone.load(file)[0]
+    trunk = {name.removeprefix("encoder_q.trunk."): value for name, value in plain.items() if "q.trunk" in name}
+    assert all(torch.equal(untrained[name], trunk[name]) for name in trunk if name.endswith("weight"))

@@ -7,11 +7,13 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import torchvision
 
-from resim_bench import backbone, cli, experiments, plan, timing
+import tables
+from resim_bench import backbone, cli, experiments, plan, record, timing
 from resim_bench.errors import UserError
 
 
@@ -46,10 +48,10 @@ def test_list_shows_every_id_with_a_line(capsys):
     assert max(map(len, out.splitlines())) <= 120
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["", "pretrain", "transfer", "import", "export", "tables", "mini", "records", "list", "data", "plan", "bench"],
-)
+COMMANDS = "pretrain transfer import export tables mini study figure records list data plan bench"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS.split()])
 def test_help_teaches(capsys, command):
     with pytest.raises(SystemExit) as stop:
         cli.main([*command.split(), "--help"])
@@ -202,6 +204,53 @@ def test_a_plan_gets_what_was_asked(monkeypatch, capsys):
         "data": Path("d"),
         "cfg_options": {"batch": 64},
     }
+
+
+@pytest.fixture
+def units(monkeypatch, make_record, tmp_path):
+    """The seeds whose unit was run; each leaves records of all rows, and of a seed that nobody asked for."""
+    seeds = []
+
+    def run(pairs, seed, work_dir):
+        seeds.append(seed)
+        for pair in pairs:
+            for one in (seed, 900):
+                record.write(work_dir / "records", make_record(*pair, 20.0 + one % 3, seeds=(one, one)))
+
+    monkeypatch.setattr("resim_bench.unit.run", run)
+    monkeypatch.setattr("resim_bench.data.scenes.write", lambda root, **counts: root)
+    monkeypatch.setattr("tables.RECORDS", tmp_path / "kept")
+    return seeds
+
+
+def test_a_study_goes_on_where_it_stopped_and_keeps_its_records(units, tmp_path, capsys):
+    seeds = list(tables.load_studies()["mini"].seeds)
+    assert cli.main(["study", "mini", "--units", "2"]) == 0
+    assert units == seeds[:2]
+    assert len(list((tmp_path / "kept").rglob("*.json"))) == 2 * 6
+    out = capsys.readouterr().out
+    assert f"mini: 0 of {len(seeds)} seeds have run" in out and "mini: seed 1 has run, 0 min; its records are in" in out
+    assert cli.main(["study", "mini"]) == 0
+    assert units == seeds
+    assert f"mini: 2 of {len(seeds)} seeds have run" in capsys.readouterr().out
+    assert cli.main(["study", "mini"]) == 0 and units == seeds, "all have run: the table alone"
+
+
+def test_mini_runs_one_seed_and_prints_its_table(units, capsys):
+    assert cli.main(["mini"]) == 0
+    assert units == [0] and re.search("ReSim-C4 +20.0", capsys.readouterr().out)
+
+
+def test_figures(units, capsys, tmp_path):
+    assert cli.main(["figure", "scenes", "docs/scenes.png"]) == 0
+    assert capsys.readouterr().out == "wrote docs/scenes.png\n"
+    assert cv2.imread("docs/scenes.png").shape == (3 * 96, 6 * 96, 3)
+    assert cli.main(["figure", "mini", "mini.svg"]) == 2
+    assert "no seed of the study mini has run" in capsys.readouterr().err
+    cli.main(["study", "mini", "--units", "1"])
+    assert cli.main(["figure", "mini", "mini.svg"]) == 0 and Path("mini.svg").is_file()
+    assert cli.main(["figure", "mini", "mini.pdf"]) == 2
+    assert "mini.pdf does not end in .svg or .png" in capsys.readouterr().err
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):

@@ -75,7 +75,7 @@ def test_a_longer_set_begins_with_the_shorter_one(root, tmp_path):
 
 def test_version_covers_what_is_drawn():
     """Fails when the generator draws otherwise: raise VERSION with it, or old folders pass for new ones."""
-    objects = scenes.scene(0, "test", 0).objects
+    objects = scenes.scene(0, "test", 0, 128).objects
     seen = [(scenes.CLASSES[o.label], *map(int, o.box)) for o in objects]
     assert (scenes.VERSION, seen) == (
         1,
@@ -91,14 +91,14 @@ def test_version_covers_what_is_drawn():
 
 def test_scenes_hold_what_they_promise(drawn):
     for scene in drawn:
-        assert scene.image.shape == (128, 128, 3) and scene.image.dtype == np.uint8
+        assert scene.image.shape == (96, 96, 3) and scene.image.dtype == np.uint8
         assert scenes.OBJECTS[0] <= len(scene.objects) <= scenes.OBJECTS[1]
         assert np.sum([o.mask for o in scene.objects], axis=0).max() == 1, "visible parts never overlap"
         for o in scene.objects:
             assert list(o.box) == extent(o.mask)
             assert scenes.MIN_VISIBLE <= o.visible <= 1
             assert o.difficult == (o.visible < scenes.DIFFICULT_BELOW)
-            assert not o.truncated or (min(o.box[:2]) == 0 or max(o.box[2:]) == 128 or o.visible < 1)
+            assert not o.truncated or (min(o.box[:2]) == 0 or max(o.box[2:]) == 96 or o.visible < 1)
 
 
 def test_classes_scales_and_occlusion_all_occur(drawn):
@@ -201,7 +201,7 @@ def test_a_second_write_does_nothing(root, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == before
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"size": 96}, {"train_images": 13}, {"version": 2}])
+@pytest.mark.parametrize("change", [{"seed": 1}, {"size": 128}, {"train_images": 13}, {"version": 2}])
 def test_other_scenes_are_never_overwritten(root, monkeypatch, change):
     before = contents(root)
     monkeypatch.setattr(scenes, "VERSION", change.get("version", scenes.VERSION))

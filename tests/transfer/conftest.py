@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from PIL import Image
 
+from pretrain.encoders import resnet
 from resim_bench import backbone
 
 CLASSES = ("blue", "green", "red")
@@ -152,17 +152,17 @@ def random_pyramid(channels=(64, 128, 256, 512), dim=256, seed=1):
     }
 
 
-def make_backbone(path: Path, depth=18, strides=(1, 1, 2, 2), seed=0, **changes) -> Path:
+def make_backbone(path: Path, depth=18, strides=(1, 1, 1, 2), width=16, seed=0, **changes) -> Path:
     """A random ResNet in a file of the suite, its norms with statistics unlike the initial ones."""
     torch.manual_seed(seed)
-    state = backbone.trunk_state(getattr(torchvision.models, f"resnet{depth}")().state_dict())
+    state = resnet(depth, strides, width).state_dict()
     for key, value in state.items():
         if key.endswith("running_mean"):
             value.normal_(0, 0.1)
     provenance = {
         "id": "tiny-random",
         "seed": 3,
-        "arch": {"depth": depth, "strides": list(strides)},
+        "arch": {"depth": depth, "strides": list(strides), "width": width},
         "epochs": 1,
         "protocol": {"method": "none"},
         "overrides": {},
@@ -183,4 +183,4 @@ def backbone_path(tmp_path):
 
 @pytest.fixture
 def fpn_path(tmp_path):
-    return make_backbone(tmp_path / "fpn.safetensors", strides=(1, 2, 2, 2), **random_pyramid())
+    return make_backbone(tmp_path / "fpn.safetensors", strides=(1, 2, 2, 2), width=64, **random_pyramid())

@@ -242,12 +242,12 @@ def _not_a_backbone_file(start, devkit, tmp_path):
 
 
 def _wrong_architecture(start, devkit, tmp_path):
-    start(backbone=make_backbone(tmp_path / "other.safetensors", strides=(1, 2, 2, 2)))
+    start(backbone=make_backbone(tmp_path / "other.safetensors", strides=(1, 1, 1, 1)))
 
 
 def _no_pyramid(start, devkit, tmp_path):
     options = {key: TINY_COCO[key] for key in ("model.backbone.depth", "model.neck.in_channels")}
-    path = make_backbone(tmp_path / "plain.safetensors", strides=(1, 2, 2, 2))
+    path = make_backbone(tmp_path / "plain.safetensors", strides=(1, 2, 2, 2), width=64)
     train.run("coco-1x-fpn-t", path, data=tmp_path, work_dir=tmp_path / "work", cfg_options=options)
 
 
@@ -264,7 +264,10 @@ def _several_processes(start, devkit, tmp_path):
         (_unlisted_class, "object of class 'green', which is not among the classes red, blue"),
         (_no_backbone_file, "none.safetensors"),
         (_not_a_backbone_file, "text"),
-        (_wrong_architecture, r"needs a ResNet of depth 18 and strides \[1, 1, 2, 2\]"),
+        (
+            _wrong_architecture,
+            r"needs a ResNet of depth 18, strides \[1, 1, 1, 2\] and width 16, but the backbone has depth 18, ",
+        ),
         (_no_pyramid, "the backbone file has no feature pyramid for the neck: give one of a pre-training with it"),
         (_several_processes, "needs GPUs"),
     ],

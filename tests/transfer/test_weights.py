@@ -54,7 +54,7 @@ def test_a_trunk_that_does_not_fit_is_refused_whole(backbone_path, change, messa
 
 
 def test_resnet_50_is_named_as_what_does_not_fit(tmp_path):
-    state, _ = backbone.load(make_backbone(tmp_path / "r50.safetensors", depth=50))
+    state, _ = backbone.load(make_backbone(tmp_path / "r50.safetensors", depth=50, width=64))
     with pytest.raises(UserError, match="and .* more"):
         weights.load(detector(), state)
 

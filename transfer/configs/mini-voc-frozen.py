@@ -1,8 +1,8 @@
 """voc-frozen made small: mini-voc-full with the pre-trained C4 trunk frozen.
 
-Paper: none; it shows that the pipeline works and whether the methods differ at this size.
+Paper: none; `make mini-study` asks whether the paper's finding shows at this size.
 Run: resim-bench transfer mini-voc-frozen --backbone mini-resim-c4 --data data/mini/VOCdevkit
-Expect: nothing reported.
+Expect: what `resim-bench tables mini` shows.
 It differs from mini-voc-full by the line below alone.
 """
 

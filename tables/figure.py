@@ -1,0 +1,57 @@
+"""A study as a picture: every seed a dot, the seed's trials joined."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from resim_bench.errors import UserError
+from tables.paper import load_tables
+from tables.studies import Study
+
+STYLE: Any = {"svg.hashsalt": "resim-bench", "svg.fonttype": "none", "font.size": 10}  # the same file each time
+
+
+def draw(study: Study, frame: pd.DataFrame, file: Path) -> None:
+    """AP of the study's rows, a panel a group and a column a row, written as SVG or PNG by the file's ending.
+
+    Args:
+        frame: made by `tables.collect`.
+
+    Raises:
+        UserError: nothing of the study has run.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    table = load_tables()[study.table]
+    lines = frame[(frame.table == study.table) & (frame.metric == "AP") & (frame.trials > 0)]
+    values = [
+        (table.rows[line.row], {seed: value for seed, value in line.by_seed.items() if seed in study.seeds})
+        for line in lines.itertuples()
+    ]
+    if not any(of_row for _, of_row in values):
+        raise UserError(f"no seed of the study {study.id} has run: run `make {study.id}-study` first")
+    groups = list(dict.fromkeys(row.group for row in table.rows))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4 * len(groups), 3.6), layout="constrained")
+        panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+        for panel, group in zip(panels, groups, strict=True):
+            _panel(panel, {row.label: of_row for row, of_row in values if row.group == group})
+            panel.set_title(group)
+        panels[0].set_ylabel("AP, per cent")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None, dpi=120)
+
+
+def _panel(panel, values: dict[str, dict[int, float]]) -> None:
+    for seed in sorted({seed for of_row in values.values() for seed in of_row}):
+        heights = [of_row.get(seed, float("nan")) for of_row in values.values()]
+        panel.plot(heights, color="0.75", linewidth=0.8, zorder=1)
+        panel.scatter(range(len(heights)), heights, color="C0", s=18, alpha=0.8, linewidth=0, zorder=2)
+    for place, of_row in enumerate(values.values()):
+        if of_row:
+            panel.hlines(sum(of_row.values()) / len(of_row), place - 0.2, place + 0.2, color="C3", zorder=3)
+    panel.set_xticks(range(len(values)), [*values])
+    panel.set_xlim(-0.5, len(values) - 0.5)
+    panel.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,125 @@
+"""Studies: claims and seeds that were written down before the seeds ran, and what the records say of them."""
+
+import statistics
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from tables import compare
+from tables.paired import Paired, paired
+from tables.paper import ROOM, load_tables
+
+HOLDS, REVERSED, UNDECIDED = "holds", "reversed", "undecided"
+ALPHA = 0.05
+FOLDER = ROOM / "studies"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One side is above the other, at each of the metrics.
+
+    A side is a row of the study's table, or two: the first less the second.
+    """
+
+    text: str
+    above: tuple[str, ...]
+    below: tuple[str, ...]
+    metrics: tuple[str, ...]
+    primary: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A plan: the table whose rows are run, each with every seed from the first to the last, and the claims."""
+
+    id: str
+    table: str
+    first_seed: int
+    last_seed: int
+    claims: tuple[Claim, ...]
+
+    @property
+    def seeds(self) -> range:
+        """Of pre-training and of transfer."""
+        return range(self.first_seed, self.last_seed + 1)
+
+
+class Judged(NamedTuple):
+    """A claim at one metric: the difference over seeds, what pairing bought, and what follows."""
+
+    claim: Claim
+    metric: str
+    found: Paired
+    correlation: float  # of the two sides over seeds: a paired difference has 1 − r of the variance of an unpaired one
+    verdict: str
+
+
+def load_studies() -> dict[str, Study]:
+    """All plans by id, their file name."""
+    return {file.stem: _read(file) for file in sorted(FOLDER.glob("*.toml"))}
+
+
+def _read(file: Path) -> Study:
+    plan = tomllib.loads(file.read_text("utf-8"))
+    sides = ("above", "below", "metrics")
+    claims = tuple(Claim(**claim | {key: tuple(claim[key]) for key in sides}) for claim in plan["claims"])
+    return Study(id=file.stem, **plan | {"claims": claims})
+
+
+def of_table(table: str) -> Study | None:
+    """The study of that table; None without one."""
+    return next((study for study in load_studies().values() if study.table == table), None)
+
+
+def seeds_run(study: Study, frame: pd.DataFrame) -> list[int]:
+    """The plan's seeds that every row has, by its protocol."""
+    values = _by_row(study, frame)
+    return [seed for seed in study.seeds if all(seed in by_seed for by_seed in values.values())]
+
+
+def judge(study: Study, frame: pd.DataFrame) -> list[Judged]:
+    """The claims at their metrics, in the plan's order; none before all the plan's seeds have run.
+
+    The primary claim is tested by itself, all others together (Holm), each within 5 % of error on two sides.
+
+    Args:
+        frame: made by `tables.collect`.
+    """
+    if seeds_run(study, frame) != list(study.seeds):
+        return []
+    values = _by_row(study, frame)
+
+    def side(names, metric):
+        first, *second = ([values[name, metric][seed] for seed in study.seeds] for name in names)
+        return [a - b for a, b in zip(first, *second, strict=True)] if second else first
+
+    found = []
+    for claim in study.claims:
+        for metric in claim.metrics:
+            above, below = side(claim.above, metric), side(claim.below, metric)
+            differences = [a - b for a, b in zip(above, below, strict=True)]
+            found.append((claim, metric, paired(differences), statistics.correlation(above, below)))
+    others = iter(compare.holm([test.p for claim, _, test, _ in found if not claim.primary], ALPHA))
+    return [
+        Judged(claim, metric, test, r, _verdict(test, test.p < ALPHA if claim.primary else next(others)))
+        for claim, metric, test, r in found
+    ]
+
+
+def _verdict(found: Paired, clear: bool) -> str:
+    if not clear:
+        return UNDECIDED
+    return HOLDS if found.mean > 0 else REVERSED
+
+
+def _by_row(study: Study, frame: pd.DataFrame) -> Mapping[tuple[str, str], dict[int, float]]:
+    """`{(row, metric): {seed: value}}` of the trials that followed the protocol."""
+    rows = load_tables()[study.table].rows
+    return {
+        (rows[line.row].name, line.metric): line.by_seed if line.verdict != compare.DEVIATES else {}
+        for line in frame[frame.table == study.table].itertuples()
+    }

@@ -1,0 +1,156 @@
+"""A study's claims: judged by its plan alone, from all of its seeds or not at all."""
+
+import numpy as np
+import pytest
+
+import tables
+from tables import studies
+from tables.paired import paired, prediction_interval
+from tables.studies import HOLDS, REVERSED, UNDECIDED
+
+PLAN = studies.load_studies()["mini"]
+ROWS = tables.load_tables()["mini"].rows
+FROZEN = "(frozen backbone)"
+
+
+@pytest.fixture
+def trials(make_record):
+    """Records of every seed of the plan (or of `seeds`), each row around its AP of `means`; a seed moves all rows."""
+
+    def build(means, seeds=PLAN.seeds, noise=0.3):
+        rng = np.random.default_rng(0)
+        records = []
+        for seed in seeds:
+            of_seed = rng.normal()
+            for row in ROWS:
+                ap = means.get(row.name, 20.0) + of_seed + rng.normal(0, noise)
+                records.append(make_record(row.pretrain, row.transfer, ap, ap + 10, ap - 5, seeds=(seed, seed)))
+        return records
+
+    return build
+
+
+def verdicts(records):
+    judged = studies.judge(PLAN, tables.collect(records))
+    return {(one.claim.text.split(" is ")[0], one.metric, one.claim.primary): one.verdict for one in judged}
+
+
+def test_the_plan_is_what_the_project_asks():
+    primary = [claim for claim in PLAN.claims if claim.primary]
+    assert len(primary) == 1 and primary[0].metrics == ("AP",)
+    assert len(PLAN.seeds) >= 10 and 0 not in PLAN.seeds, "seed 0 is `make mini`'s: a new trial for `make regress`"
+    names = {row.name for row in ROWS}
+    assert {name for claim in PLAN.claims for name in (*claim.above, *claim.below)} <= names
+
+
+@pytest.mark.parametrize(("resim", "verdict"), [(23.0, HOLDS), (20.0, UNDECIDED), (17.0, REVERSED)])
+def test_the_verdict_is_the_sign_that_is_clear(trials, resim, verdict):
+    found = verdicts(trials({f"ReSim-C4 {FROZEN}": resim, f"random init. {FROZEN}": 13.0}))
+    assert found["ReSim-C4", "AP", True] == found["ReSim-C4", "AP75", False] == verdict
+    assert found["MoCo-v2", "AP", False] == HOLDS
+
+
+def test_pairs_are_seeds(trials):
+    """What moves all rows of a seed alike cancels: the interval is that of differences within seeds."""
+    records = trials({f"ReSim-C4 {FROZEN}": 21.0})
+    judged = studies.judge(PLAN, tables.collect(records))[0]
+    values = {
+        method: [
+            r["metrics"]["AP"]
+            for r in records
+            if (r["pretrain"]["id"], r["transfer"]["id"]) == (method, "mini-voc-frozen")
+        ]
+        for method in ("mini-resim-c4", "mini-moco-v2")
+    }
+    differences = [a - b for a, b in zip(values["mini-resim-c4"], values["mini-moco-v2"], strict=True)]
+    assert judged.found == pytest.approx(paired(differences))
+    assert judged.correlation == pytest.approx(np.corrcoef(*values.values())[0, 1])
+    assert judged.correlation > 0.7
+
+
+def test_a_gap_is_compared_with_a_gap_seed_by_seed(trials):
+    records = trials({f"ReSim-C4 {FROZEN}": 24.0, "ReSim-C4 (full fine-tuning)": 21.0})
+    gap = next(one for one in studies.judge(PLAN, tables.collect(records)) if len(one.claim.above) == 2)
+    assert gap.found.mean == pytest.approx(3.0, abs=0.5)
+    assert gap.verdict == HOLDS
+
+
+def test_secondary_claims_share_their_error(trials, monkeypatch):
+    """Holm: a p of 0.03 alone would do, one of several does not."""
+    monkeypatch.setattr(studies, "paired", lambda differences: paired(differences)._replace(p=0.03, mean=1.0))
+    judged = studies.judge(PLAN, tables.collect(trials({})))
+    assert {one.verdict for one in judged if one.claim.primary} == {HOLDS}
+    assert {one.verdict for one in judged if not one.claim.primary} == {UNDECIDED}
+
+
+def test_nothing_is_judged_before_all_seeds_have_run(trials):
+    """Else one could stop when it looks good."""
+    frame = tables.collect(trials({}, PLAN.seeds[:-1]))
+    assert studies.judge(PLAN, frame) == []
+    text = " ".join(tables.render(frame, ["mini"]).split())
+    assert f"{len(PLAN.seeds) - 1} of the study's {len(PLAN.seeds)} seeds have run: it is judged when all have." in text
+    assert "Primary claim" not in text and ": holds" not in text
+
+
+def test_other_seeds_do_not_count(trials):
+    planned = trials({f"ReSim-C4 {FROZEN}": 22.0})
+    more = trials({f"ReSim-C4 {FROZEN}": 90.0}, seeds=[0, 500])
+    assert studies.judge(PLAN, tables.collect([*planned, *more])) == studies.judge(PLAN, tables.collect(planned))
+
+
+def test_trials_that_deviate_do_not_count(trials, make_record):
+    records = trials({})
+    records[-1]["transfer"]["deviations"] = {"max_iters": [200, 1]}
+    assert studies.judge(PLAN, tables.collect(records)) == []
+
+
+def test_the_table_says_what_was_found(trials):
+    text = tables.render(tables.collect(trials({f"ReSim-C4 {FROZEN}": 23.0, f"random init. {FROZEN}": 13.0})), ["mini"])
+    frozen = text[text.index("frozen backbone") :]
+    assert "above random init.: holds" in frozen and "above MoCo-v2: holds" in frozen
+    flat = " ".join(text.split())
+    assert "Primary claim: ReSim-C4 is above MoCo-v2 with a frozen backbone, AP: holds. +3." in flat
+    assert f", n {len(PLAN.seeds)}, r 0." in flat
+    assert flat.count(" Claim: ") == 5
+
+
+# ---------------------------------------------------------------- one more trial against the recorded ones
+
+
+@pytest.fixture
+def regress(tmp_path):
+    def run(new, kept):
+        from resim_bench import record
+
+        for name, records in (("new", new), ("kept", kept)):
+            for one in records:
+                record.write(tmp_path / name, one)
+        text, code = tables.regress(tmp_path / "new", tmp_path / "kept")
+        return " ".join(text.split()), code
+
+    return run
+
+
+def test_the_smallest_drop_that_would_be_seen(regress, trials):
+    kept = trials({})
+    text, code = regress([], kept)
+    chosen = ("mini-moco-v2", "mini-voc-frozen")
+    recorded = [r["metrics"]["AP"] for r in kept if (r["pretrain"]["id"], r["transfer"]["id"]) == chosen]
+    low, high = prediction_interval(recorded)
+    mean = np.mean(recorded)
+    assert f"MoCo-v2 (frozen backbone) AP {mean:.1f} {low:.1f} … {high:.1f} {mean - low:.1f} none" in text
+    assert code == 0
+
+
+@pytest.mark.parametrize(("offset", "code"), [(0.0, 0), (-9.0, 1), (9.0, 1)])
+def test_a_new_trial_belongs_inside(regress, trials, offset, code):
+    new = trials({f"MoCo-v2 {FROZEN}": 20.0 + offset}, seeds=[0], noise=0.0)
+    text, found = regress(new, trials({}))
+    assert found == code
+    assert ("outside" in text.split("No regression")[0].split("smallest drop")[1]) == bool(code)
+    assert ("Regression: MoCo-v2 (frozen backbone) AP" in text) == bool(code)
+
+
+def test_an_unfinished_study_predicts_nothing(regress, trials):
+    text, code = regress(trials({}, [0]), trials({}, PLAN.seeds[:-1]))
+    assert "99 %" not in text and code == 0

@@ -97,3 +97,23 @@ def test_what_is_transferred():
     trunk = {key: value for key, value in state.items() if not key.startswith("fpn_")}
     assert trunk.keys() == transferable(tiny_moco({"c4": LEVEL})).keys()
     assert torch.equal(trunk["conv1.weight"], model.encoder_q.trunk.conv1.weight)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_a_narrow_resnet_is_torchvision_s_with_fewer_channels(depth):
+    """A quarter of the channels everywhere, drawn from the same law, and a network that runs."""
+    torch.manual_seed(0)
+    narrow, full = resnet(depth, width=16), resnet(depth)
+    wide = full.state_dict()
+    assert narrow.state_dict().keys() == wide.keys()
+    for name, value in narrow.state_dict().items():
+        assert [4 * n if n != 3 and i < 2 else n for i, n in enumerate(value.shape)] == list(wide[name].shape)
+    for name, module in narrow.named_modules():
+        if isinstance(module, nn.Conv2d):
+            other = full.get_submodule(name)
+            assert (module.stride, module.padding, module.bias) == (other.stride, other.padding, None)
+            fan_out = module.out_channels * module.kernel_size[0] ** 2
+            assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.15)
+    images = torch.randn(2, 3, 64, 64)
+    (n, channels, *cells), wide_map = trunk_maps(narrow, images)["c4"].shape, trunk_maps(full, images)["c4"]
+    assert (n, 4 * channels, *cells) == wide_map.shape

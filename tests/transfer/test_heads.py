@@ -6,6 +6,7 @@ import torchvision
 from mmengine.model import revert_sync_batchnorm
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 
+from pretrain.encoders import resnet
 from transfer.heads import ResLayerExtraNorm
 
 
@@ -55,3 +56,9 @@ def test_unfrozen_layer4_trains_with_its_statistics():
     head = built()
     assert all(m.training for m in head.modules() if isinstance(m, _BatchNorm))
     assert all(p.requires_grad for p in head.parameters())
+
+
+def test_a_narrow_head_is_that_of_a_narrow_trunk():
+    head = revert_sync_batchnorm(ResLayerExtraNorm(18, base_channels=16))
+    head.layer4.load_state_dict(resnet(18, width=16).layer4.state_dict())
+    assert head(torch.randn(6, 64, 6, 6)).shape == (6, 128, 3, 3)

@@ -1,5 +1,6 @@
 """What is said in words beneath a table, the same for every format: items of a mark and a text."""
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -160,15 +161,20 @@ def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
         return []
     if len(ran) < len(study.seeds):
         return [("", f"{len(ran)} of the study's {len(study.seeds)} seeds have run: it is judged when all have.")]
-    items = []
-    for judged in studies.judge(study, frame):
-        test = judged.found
-        low, mean, high = (layout.one_decimal(value, signed=True) for value in (test.low, test.mean, test.high))
-        kind = "Primary claim" if judged.claim.primary else "Claim"
-        correlation = f"{judged.correlation:.2f}".replace("-", "−")
-        found = f"{mean}, 95 % {low} … {high}, p {_p(test.p)}, n {test.n}, r {correlation}"
-        items.append(("•", f"{kind}: {judged.claim.text}, {table.heading(judged.metric)}: {judged.verdict}. {found}."))
+    tested = "Claims are about differences within seeds: paired t-tests, of which the secondary ones share 5 % (Holm)."
+    items = [("", f"All {len(ran)} seeds of the study have run. {tested}")]
+    for claim, found in itertools.groupby(studies.judge(study, frame), key=lambda judged: judged.claim):
+        outcomes = "; ".join(_outcome(judged, table) for judged in found)
+        items.append(("•", f"{'Primary' if claim.primary else 'Secondary'}: {claim.text}. {outcomes}."))
     return items
+
+
+def _outcome(judged: studies.Judged, table: Table) -> str:
+    test = judged.found
+    low, mean, high = (layout.one_decimal(value, signed=True) for value in (test.low, test.mean, test.high))
+    correlation = f"{judged.correlation:.2f}".replace("-", "−")
+    numbers = f"{mean} (95 % {low} … {high}), p {_p(test.p)}, n {test.n}, r {correlation}"
+    return f"{table.heading(judged.metric)} {judged.verdict}: {numbers}"
 
 
 def _p(value: float) -> str:

@@ -167,8 +167,8 @@ def _against_studies(new: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, list[s
             )
         header = ["  row", "metric", "mean", "99 %", "smallest drop", "new", "verdict"]
         text = (
-            f"{len(seeds)} seeds are recorded. Of one more, 99 % fall into m ± t s √(1 + 1/n); a drop that is smaller "
-            "than the interval's half is not seen."
+            f"{len(seeds)} seeds are recorded. If nothing has changed, 99 % of further ones fall into "
+            "m ± t s √(1 + 1/n); the smallest drop that would be seen is half of that interval."
         )
         parts.append(_block(f"A new trial of {table.id}", [("", text)], terminal.columned(_columns(header), rows)))
     return "\n\n\n".join(parts), outside
@@ -176,15 +176,16 @@ def _against_studies(new: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, list[s
 
 def _verdict(failed: pd.DataFrame, judged: int, outside: list[str]) -> str:
     tables = load_tables()
+    found = [f"{', '.join(outside)} outside of what the recorded trials predict"] if outside else []
     if not judged:
-        text = "No regression: no AP of a row with a published recipe has been compared yet"
+        found.append("no AP of a row with a published recipe has been compared yet")
     elif len(failed):
         where = [f"{_name(tables[line.table], line)} in {line.table}" for line in failed.itertuples()]
-        text = f"Regression: {', '.join(where)} below the paper (95 %, Holm over {judged} AP of published recipes)"
+        found.append(f"{', '.join(where)} below the paper (95 %, Holm over {judged} AP of published recipes)")
     else:
-        text = f"No regression: none of {judged} AP of published recipes is below the paper (95 %, Holm)"
-    found = [f"Regression: {', '.join(outside)} outside of what the recorded trials predict"] if outside else []
-    return terminal.item("", ". ".join([*found, text]) + ".")
+        found.append(f"none of {judged} AP of published recipes is below the paper (95 %, Holm)")
+    regression = "Regression" if outside or len(failed) else "No regression"
+    return terminal.item("", f"{regression}: {'; '.join(found)}.")
 
 
 def _name(table: Table, line) -> str:

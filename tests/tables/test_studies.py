@@ -69,9 +69,10 @@ def test_pairs_are_seeds(trials):
 
 
 def test_a_gap_is_compared_with_a_gap_seed_by_seed(trials):
-    records = trials({f"ReSim-C4 {FROZEN}": 24.0, "ReSim-C4 (full fine-tuning)": 21.0})
+    full = {"ReSim-C4 (full fine-tuning)": 21.0, "MoCo-v2 (full fine-tuning)": 22.0}
+    records = trials({f"ReSim-C4 {FROZEN}": 24.0} | full)
     gap = next(one for one in studies.judge(PLAN, tables.collect(records)) if len(one.claim.above) == 2)
-    assert gap.found.mean == pytest.approx(3.0, abs=0.5)
+    assert gap.found.mean == pytest.approx((24 - 20) - (21 - 22), abs=0.5)
     assert gap.verdict == HOLDS
 
 
@@ -99,9 +100,11 @@ def test_other_seeds_do_not_count(trials):
 
 
 def test_trials_that_deviate_do_not_count(trials, make_record):
-    records = trials({})
-    records[-1]["transfer"]["deviations"] = {"max_iters": [200, 1]}
-    assert studies.judge(PLAN, tables.collect(records)) == []
+    one, all_of_a_row = trials({}), trials({})
+    for record in [one[-1], *(r for r in all_of_a_row if r["pretrain"]["id"] == "mini-resim-c4")]:
+        record["transfer"]["deviations"] = {"max_iters": [400, 1]}
+    for records in (one, all_of_a_row):
+        assert studies.judge(PLAN, tables.collect(records)) == []
 
 
 def test_the_table_says_what_was_found(trials):

@@ -37,6 +37,10 @@ def test_power_is_how_often_the_test_finds_the_effect():
     assert power(12, 0.8, 1.0) == pytest.approx(found, abs=0.01)
 
 
+def test_without_an_effect_power_is_the_error():
+    assert power(5, 0.0, 1.0) == pytest.approx(0.05)
+
+
 def test_pairs_needed_are_the_fewest_of_that_power():
     n = pairs_needed(1.0, 1.5)
     assert power(n, 1.0, 1.5) >= 0.8 > power(n - 1, 1.0, 1.5)

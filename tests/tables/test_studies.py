@@ -155,6 +155,11 @@ def test_a_new_trial_belongs_inside(regress, trials, offset, code):
     assert ("Regression: MoCo-v2 (frozen backbone) AP" in text) == bool(code)
 
 
+def test_the_recorded_trials_are_not_held_against_themselves(regress, trials):
+    text, code = regress(trials({}), trials({}))
+    assert "inside" not in text and code == 0, "they are in the work directory, too, where the study ran"
+
+
 def test_an_unfinished_study_predicts_nothing(regress, trials):
     text, code = regress(trials({}, [0]), trials({}, PLAN.seeds[:-1]))
     assert "99 %" not in text and code == 0

@@ -48,7 +48,8 @@ def test_every_training_runs_once_and_after_what_it_needs(folder, capsys):
     assert "mini-moco-v2, mini-voc-full     working on transfer-mini-voc-full-mini-moco-v2" in out
 
 
-def test_each_has_the_seed_one_thread_and_continues(folder):
+def test_each_has_the_seed_one_thread_and_continues(folder, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
     unit.run(PAIRS, 3, folder / "work")
     facts = json.loads((folder / "transfer-mini-voc-full-mini-random.json").read_text())
     assert facts["threads"] == "1"

@@ -83,12 +83,21 @@ def _doubled(above: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(above, size=like.shape[-2:], mode="nearest")
 
 
+HEADS = {  # of regions on C4, from the map's channels to the embedding's
+    "conv3x3": lambda channels, dim: nn.Conv2d(channels, dim, kernel_size=3, padding=1),
+    "conv1x1": lambda channels, dim: nn.Conv2d(channels, dim, kernel_size=1),
+    "mlp": lambda channels, dim: nn.Sequential(
+        nn.Conv2d(channels, channels, kernel_size=1), nn.ReLU(inplace=True), nn.Conv2d(channels, dim, kernel_size=1)
+    ),
+}
+
+
 class Encoder(nn.Module):
     """Trunk, instance head, and what the regions are compared in.
 
     The instance head is MoCo-v2's: global average of C5, Linear, ReLU, Linear. Levels on `p4` or `p3` read the feature
-    pyramid as it is (ReSim-FPN); one on `c4` has a region head, one 3 x 3 convolution from the map to the region
-    embedding, which the paper does not publish [ours].
+    pyramid as it is (ReSim-FPN); one on `c4` has a region head, by default one 3 x 3 convolution from the map to the
+    region embedding, which the paper does not publish [ours].
 
     Args:
         trunk: as `resnet` returns it.
@@ -106,7 +115,7 @@ class Encoder(nn.Module):
         self.fpn = FPN(width, of_pyramid[0]) if of_pyramid else None
         self.region_heads = nn.ModuleDict(
             {
-                source: nn.Conv2d(width // 2, level["dim"], kernel_size=3, padding=1)
+                source: HEADS[level.get("head", "conv3x3")](width // 2, level["dim"])
                 for source, level in levels.items()
                 if source == "c4"
             }

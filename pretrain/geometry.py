@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+WHOLE = "view"  # as `window`: one window, the whole view, compared with the whole other view
 SLACK = 1e-4  # px; what float32 arithmetic may add to a box that ends exactly at the border
 
 
@@ -101,12 +102,24 @@ def batch_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, level: d
         level: `window`, `stride` and `anchor`, see `pretrain.methods.MoCo`.
         group: images of a batch-norm group.
     """
+    if level["window"] == WHOLE:
+        whole = torch.tensor([0.0, 0.0, view_size, view_size]).expand(len(query_crop), 1, 4)
+        valid = torch.ones(len(query_crop), 1, dtype=torch.bool)
+        return Windows(whole, whole, valid, valid_rows(valid, group))
     if level["anchor"] == "overlap":
         query_boxes = overlap_windows(query_crop, key_crop, view_size, level["window"], level["stride"])
     else:
         query_boxes = windows(view_size, level["window"], level["stride"])
     key_boxes, valid = correspond(query_boxes, query_crop, key_crop, view_size)
     return Windows(query_boxes.expand_as(key_boxes), key_boxes, valid, valid_rows(valid, group))
+
+
+def permuted(regions: Tensor, valid: Tensor) -> Tensor:
+    """The regions `(N, R, D)`, those of each image that are `valid (N, R)` in an order drawn at random."""
+    noise = torch.rand(valid.shape, device=valid.device).masked_fill(~valid, 2)
+    taken, place = noise.argsort(dim=1), (~valid).to(torch.uint8).argsort(dim=1, stable=True)  # valid ones come first
+    order = torch.empty_like(taken).scatter_(1, place, taken)
+    return regions.gather(1, order[..., None].expand_as(regions))
 
 
 def valid_rows(valid: Tensor, group: int) -> tuple[Tensor, ...]:

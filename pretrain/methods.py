@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pretrain.distributed import all_gather, rank, world_size
 from pretrain.encoders import Encoder, resnet
-from pretrain.geometry import Windows
+from pretrain.geometry import Windows, permuted
 from pretrain.losses import dense_info_nce, dense_negatives, instance_info_nce, region_info_nce
 from pretrain.pooling import prroi_pool
 from resim_bench.backbone import trunk_state
@@ -100,6 +100,8 @@ class MoCo(BaseModel):
             view, `dim` of the embedding, `anchor` of the grid (`query` or `overlap`), `reduction` (`image` or
             `window`) and `negatives`: `windows` (equation 2) or, as the release has them, `dense` (every position of
             all key maps) or `dense-group` (of the key maps of the window's batch-norm group, that is of one GPU).
+            For controls: `window="view"` compares the whole views, `positives="permuted"` each window with another of
+            its image, `head` (of `pretrain.encoders.HEADS`) replaces the region head of C4.
         instance_weight: lambda of the total, sum of the regions' losses + lambda * the instance's.
         bn_group: images that share batch-norm statistics.
         micro_batch: queries that are encoded at a time in training, whole batch-norm groups; None for all. The keys of
@@ -168,6 +170,11 @@ class MoCo(BaseModel):
             regions = {
                 source: prroi_pool(maps[source], windows[source].key_boxes, level["map_stride"])
                 for source, level in self.levels.items()
+            }
+            regions |= {
+                source: permuted(regions[source], windows[source].valid)
+                for source, level in self.levels.items()
+                if level.get("positives") == "permuted"
             }
             negatives = {source: self._negatives(level, maps[source]) for source, level in self.levels.items()}
         return Keys(embedding.to(precision), regions, negatives)

@@ -13,7 +13,8 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
 from pretrain import data as pretrain_data
 from pretrain import methods
-from pretrain.encoders import PYRAMID
+from pretrain.encoders import HEADS, PYRAMID
+from pretrain.geometry import WHOLE
 from resim_bench import backbone, experiments, record, runs, training
 from resim_bench.errors import UserError
 
@@ -57,6 +58,8 @@ LEVEL_CHOICES = {
     "anchor": ("query", "overlap"),
     "negatives": ("windows", "dense", "dense-group"),
     "reduction": ("image", "window"),
+    "positives": ("same", "permuted"),
+    "head": tuple(HEADS),
 }
 FUSED = {"fused": True}  # one pass over each parameter instead of several: the same numbers to rounding
 OPTIM_WRAPPER = {"float32": "OptimWrapper", "bfloat16": "Bfloat16OptimWrapper"}
@@ -124,7 +127,7 @@ def check(recipe: Config, images: int, world_size: int) -> None:
             if value not in known:
                 raise UserError(f"{setting} is one of {', '.join(known)}, not {value}")
         for source, level in recipe.model.levels.items():
-            if not 0 < level.window < recipe.views.size:
+            if level.window != WHOLE and not 0 < level.window < recipe.views.size:
                 raise UserError(
                     f"model.levels.{source}.window of {level.window} px does not fit a view of {recipe.views.size} px"
                 )
@@ -157,7 +160,7 @@ def _choices(recipe: Config):
     yield "views.flip", recipe.views.flip, ("independent", "shared")
     for source, level in recipe.model.levels.items():
         for name, known in LEVEL_CHOICES.items():
-            yield f"model.levels.{source}.{name}", level[name], known
+            yield f"model.levels.{source}.{name}", level.get(name, known[0]), known
 
 
 def protocol(recipe: Config, facts: dict) -> dict:

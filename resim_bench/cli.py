@@ -86,9 +86,9 @@ def build_parser() -> Parser:
     command("mini", mini, "run everything small on generated scenes and print the table", [place]).add_argument(
         "--seed", type=_natural, default=0, metavar="N", help="seed of pre-training and transfer (default: 0)"
     )
-    study = command("study", run_study, "run a study, one seed after another, keep its records and judge it", [place])
-    study.add_argument("id", metavar="ID", help="mini, whose plan is tables/studies/mini.toml")
-    study.add_argument("--units", type=_positive, metavar="N", help="stop after N seeds; start it again to go on")
+    study = command("study", run_study, "run a study, a unit at a time, and keep its records", [place])
+    study.add_argument("id", metavar="ID", help="mini or mini-controls; their plans are in tables/studies")
+    study.add_argument("--units", type=_positive, metavar="N", help="stop after N units; start it again to go on")
     pretrain = command("pretrain", pretrain_ids, "pre-train recipes into backbone files", [training])
     pretrain.add_argument("id", metavar="ID", help="a pre-training id, or a pattern such as 'in100-*'")
     transfer = command("transfer", transfer_id, "train and test a detector on backbones, and record it", [training])
@@ -226,45 +226,44 @@ def _backbone(name: str, work_dir: Path, seed: int) -> Path:
 
 def mini(args) -> None:
     """Run the table `mini` with one seed and print it."""
-    _unit("mini", args.seed, args.work_dir)
+    _run_unit([experiments.Trial(pair, args.seed) for pair in experiments.of_table("mini")], args.work_dir)
     from tables import report
 
     print()
     print(report([args.work_dir / "records"], ["mini"]), end="")
 
 
-def _unit(table: str, seed: int, work_dir: Path) -> None:
-    """Generate the scenes, and run every row of a table of generated scenes with one seed."""
+def _run_unit(trials: list[experiments.Trial], work_dir: Path) -> None:
+    """Generate the scenes, and run trials on them."""
     from pretrain import train
     from resim_bench import unit
     from resim_bench.data import scenes
 
     scenes.write(Path("data/mini"), pretrain_images=train.load_recipe("mini-moco-v2").dataset.images)
-    unit.run(experiments.of_table(table), seed, work_dir)
+    unit.run(trials, work_dir)
 
 
 def run_study(args) -> None:
-    """Run the seeds of a plan that have no kept records yet, keep theirs, and print the table when all have run."""
+    """Run the units of a plan that lack kept records, keep theirs, and print the table."""
     import tables
 
     known = tables.load_studies()
     (chosen,) = experiments.select(args.id, known)
     study = known[chosen]
-    pairs = experiments.of_table(study.table)
-    open_seeds = [
-        seed
-        for seed in study.seeds
-        if not all(record.path(tables.RECORDS, *pair, seed, seed).is_file() for pair in pairs)
+    units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in unit} for unit in tables.units(study)]
+    lacking = [
+        {names: trial for names, trial in unit.items() if not record.path(tables.RECORDS, *names).is_file()}
+        for unit in units
     ]
-    print(f"{chosen}: {len(study.seeds) - len(open_seeds)} of {len(study.seeds)} seeds have run", flush=True)
-    for seed in open_seeds[: args.units]:
+    lacking = [unit for unit in lacking if unit]
+    print(f"{chosen}: {len(units) - len(lacking)} of {len(units)} units have run", flush=True)
+    for number, unit in enumerate(lacking[: args.units], len(units) - len(lacking) + 1):
         started = time.monotonic()
-        _unit(study.table, seed, args.work_dir)
-        trials = {(*pair, seed, seed) for pair in pairs}
-        record.keep(args.work_dir / "records", tables.RECORDS, trials)
+        _run_unit(list(unit.values()), args.work_dir)
+        record.keep(args.work_dir / "records", tables.RECORDS, unit)
         minutes = (time.monotonic() - started) / 60
-        print(f"{chosen}: seed {seed} has run, {minutes:.0f} min; its records are in {tables.RECORDS}", flush=True)
-    print()
+        print(f"{chosen}: {number} of {len(units)} units have run; this one took {minutes:.0f} min", flush=True)
+    print(f"{chosen}: records are in {tables.RECORDS}\n")
     print(tables.report([tables.RECORDS], [study.table]), end="")
 
 

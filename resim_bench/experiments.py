@@ -27,6 +27,13 @@ class Experiment(NamedTuple):
     transfer_id: str
 
 
+class Trial(NamedTuple):
+    """An experiment with one seed, of pre-training and of transfer."""
+
+    experiment: Experiment
+    seed: int
+
+
 def reported_tables(folder: Path = REPORTED) -> dict[str, dict]:
     """Every table of `folder` as its TOML says, by id (its file name), in the tables' own order."""
     return dict(_parse(Path(folder)))  # a copy of the cached list, so that no caller can change its order

@@ -13,6 +13,6 @@ from tables.figure import draw
 from tables.paper import RECORDS, load_tables
 from tables.regress import regress
 from tables.render import FORMS, render, report
-from tables.studies import load_studies
+from tables.studies import load_studies, units
 
-__all__ = ["FORMS", "RECORDS", "collect", "draw", "load_studies", "load_tables", "regress", "render", "report"]
+__all__ = ["FORMS", "RECORDS", "collect", "draw", "load_studies", "load_tables", "regress", "render", "report", "units"]

@@ -9,6 +9,7 @@ import pandas as pd
 from resim_bench import record as records_of_trials
 from tables import compare, studies
 from tables.compare import NAN
+from tables.paired import paired
 from tables.paper import Row, Table, load_protocols, load_tables
 
 
@@ -23,7 +24,8 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     * `difference` (ours − reported), its standard `error`, its 95 % interval `low` … `high`, the `verdict` (of a row of
       a study, that of the claim which puts it above another);
     * `delta`, what `reported_delta` is, of ours;
-    * `by_seed`, `{seed of the pre-training: mean over its transfers}`.
+    * `by_seed`, `{seed of the pre-training: mean over its transfers}`;
+    * `versus`, `{label: tables.paired.Paired}` of the rows of its table that it is compared with, seed by seed.
 
     `ran` is the id that the records are from: the row's `pretrain` or, where only the authors' weights have been
     through the transfer, `released`; never both. `deviations` is a tuple of sentences like `pretrain.epochs 200 → 1`,
@@ -46,7 +48,23 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
             for metric in table.metrics
         }
         lines += _with_deltas(table, of_table)
-    return _with_claims(pd.DataFrame(lines))
+    return _with_differences(_with_claims(pd.DataFrame(lines)))
+
+
+def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with `versus`, each line's differences to the rows that its table names, over the seeds of both."""
+    tables = load_tables()
+    values = {(line.table, line.label, line.metric): line.by_seed for line in frame.itertuples()}
+    versus = []
+    for line in frame.itertuples():
+        found = {}
+        for label in tables[line.table].differences:
+            other = values[line.table, label, line.metric]
+            differences = [value - other[seed] for seed, value in line.by_seed.items() if seed in other]
+            if label != line.label and len(differences) > 1:
+                found[label] = paired(differences)
+        versus.append(found)
+    return frame.assign(versus=versus)
 
 
 def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:

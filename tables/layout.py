@@ -22,11 +22,12 @@ class Number(NamedTuple):
 
 
 class Side(NamedTuple):
-    """What one table says in a line; the paper's has no trials."""
+    """What one table says in a line; the paper's has no trials. `versus` are differences of its AP to other rows."""
 
     numbers: list[Number]
     trials: int | None = None
     verdict: str = ""
+    versus: tuple[str, ...] = ()
 
 
 class Line(NamedTuple):
@@ -63,8 +64,8 @@ def lines(tables: Sequence[Table], frame: pd.DataFrame) -> list[Line]:
             found.append(Line(label, row.window, row.group, False, sides))
         if ran or not tables[0].reports:
             sides = [
-                Side(_numbers(one, "ours", bests), head.trials, head.verdict)
-                for one, (_, bests), head in zip(rows, best, heads, strict=True)
+                Side(_numbers(one, "ours", bests), head.trials, head.verdict, _versus(table, head))
+                for table, one, (_, bests), head in zip(tables, rows, best, heads, strict=True)
             ]
             found.append(Line("ours" if tables[0].reports else label, "", row.group, True, sides))
     return found
@@ -115,6 +116,18 @@ def _numbers(frame: pd.DataFrame, side: str, best: set) -> list[Number]:
             frame.row, frame.metric, frame[side], frame["std"], frame[delta], strict=True
         )
     ]
+
+
+def _versus(table: Table, head) -> tuple[str, ...]:
+    """`+1.2 (−0.3 … +2.7)` for each row that the table compares its own with."""
+    found = []
+    for label in table.differences:
+        test = head.versus.get(label)
+        low, mean, high = (
+            ((one_decimal(x, signed=True)) for x in (test.low, test.mean, test.high)) if test else ("",) * 3
+        )
+        found.append(f"{mean} ({low} … {high})" if test else "")
+    return tuple(found)
 
 
 def _best(frame: pd.DataFrame, side: str) -> set[tuple[int, str]]:

@@ -155,9 +155,9 @@ def _importing(id: str) -> str:
 
 def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
     """What a study's records say of its claims, an item each; how far it is while seeds are missing."""
-    study = studies.of_table(table.id)
+    study = studies.study_of(table.id)
     ran = studies.seeds_run(study, frame) if study else []
-    if not study or not ran:
+    if not study or not ran or not study.claims:
         return []
     if len(ran) < len(study.seeds):
         return [("", f"{len(ran)} of the study's {len(study.seeds)} seeds have run: it is judged when all have.")]

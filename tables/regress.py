@@ -137,7 +137,7 @@ def _against_studies(new: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, list[s
     parts, outside = [], []
     for study in load_studies().values():
         seeds = seeds_run(study, kept)
-        if len(seeds) < len(study.seeds):
+        if len(seeds) < len(study.seeds) or not study.claims:
             continue
         table = load_tables()[study.table]
         rows: list[terminal.Row] = []

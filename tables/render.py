@@ -50,7 +50,8 @@ def render(
     frame = frame[frame.table.isin([table.id for table in shown])]
     if form == "csv":
         seeds = frame.by_seed.map(lambda values: "; ".join(f"{seed}: {value}" for seed, value in values.items()))
-        return frame.assign(deviations=frame.deviations.map("; ".join), by_seed=seeds).to_csv(index=False)
+        texts = {"deviations": frame.deviations.map("; ".join), "by_seed": seeds}
+        return frame.assign(**texts).drop(columns="versus").to_csv(index=False)
     if form not in FORMATS:
         raise UserError(f"there is no format '{form}': choose from {', '.join(FORMS)}")
     style = FORMATS[form]
@@ -90,5 +91,6 @@ def _chosen(frame: pd.DataFrame, only: Sequence[str] | None) -> list[Table]:
     unknown = [name for name in only or () if name not in tables]
     if unknown:
         raise UserError(f"there is no table '{unknown[0]}': choose from {', '.join(tables)}")
-    ran = set(frame.loc[frame.trials > 0, "table"])
+    # what an earlier table shows, too, does not make a later one worth showing
+    ran = set(frame[frame.trials > 0].drop_duplicates(["pretrain", "transfer"]).table)
     return [tables[name] for name in tables if (name in only if only else tables[name].reports or name in ran)]

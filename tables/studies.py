@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from resim_bench.experiments import Trial, of_table
 from tables import compare
 from tables.paired import Paired, paired
 from tables.paper import ROOM, load_tables
@@ -34,18 +35,29 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A plan: the table whose rows are run, each with every seed from the first to the last, and the claims."""
+    """A plan: the table whose rows are run, each with every seed from the first to the last, and the claims.
+
+    A unit is what is run at a time: all rows with one `seed`, or one `row` with all seeds. Without claims it explores.
+    """
 
     id: str
     table: str
     first_seed: int
     last_seed: int
     claims: tuple[Claim, ...]
+    unit: str = "seed"
 
     @property
     def seeds(self) -> range:
         """Of pre-training and of transfer."""
         return range(self.first_seed, self.last_seed + 1)
+
+
+def units(study: Study) -> list[list[Trial]]:
+    """What is run, a unit after the other."""
+    pairs = of_table(study.table)
+    by_seed = [[Trial(pair, seed) for pair in pairs] for seed in study.seeds]
+    return by_seed if study.unit == "seed" else [list(of_row) for of_row in zip(*by_seed, strict=True)]
 
 
 class Judged(NamedTuple):
@@ -70,7 +82,7 @@ def _read(file: Path) -> Study:
     return Study(id=file.stem, **plan | {"claims": claims})
 
 
-def of_table(table: str) -> Study | None:
+def study_of(table: str) -> Study | None:
     """The study of that table; None without one."""
     return next((study for study in load_studies().values() if study.table == table), None)
 

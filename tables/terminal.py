@@ -77,13 +77,14 @@ def _plain(table: Table, lines: list[Line], bold: bool, gap: int) -> tuple[list[
     columns += [Column(plain(table.heading(metric)), gap=gap) for metric in table.metrics] + [Column("trials")]
     verdicts = has_verdicts(lines)
     columns += [Column("verdict", left=True)] * verdicts
+    columns += [Column(plain(f"AP − {label}"), left=True) for label in table.differences]
     rows: list[Row] = []
     for group, of_group in groupby(lines, key=lambda line: line.group):
         rows += [plain(group)] if group else []
         for line in of_group:
             (side,) = line.sides
             numbers = [f"{_value(number, bold)} {number.spread}".rstrip() for number in side.numbers]
-            rows.append([indent + plain(line.label), *numbers, trials(side), *[side.verdict] * verdicts])
+            rows.append([indent + plain(line.label), *numbers, trials(side), *[side.verdict] * verdicts, *side.versus])
     return columns, rows
 
 

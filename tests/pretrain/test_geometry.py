@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.geometry import batch_windows, correspond, overlap_windows, windows
+from pretrain.geometry import batch_windows, correspond, overlap_windows, permuted, windows
 from pretrain.views import draw_crop
 from tests.references import regions
 
@@ -101,3 +101,25 @@ def test_a_batch_has_the_windows_of_its_anchor(anchor):
     torch.testing.assert_close(found.key_boxes, key_boxes, rtol=0, atol=0)
     assert torch.equal(found.valid, valid)
     assert torch.equal(torch.cat(found.rows), valid.flatten().nonzero()[:, 0])
+
+
+def test_one_window_may_be_the_whole_view():
+    """Wherever the crops lie: there is nothing to correspond."""
+    found = batch_windows(*random_crops(4), 56, {"window": "view", "stride": 8, "anchor": "query"}, group=2)
+    assert found.query_boxes.tolist() == found.key_boxes.tolist() == [[[0, 0, 56, 56]]] * 4
+    assert found.valid.all() and [rows.tolist() for rows in found.rows] == [[0, 1], [2, 3]]
+
+
+def test_permuted_regions_are_those_of_the_image_in_another_order():
+    torch.manual_seed(0)
+    valid = torch.rand(5, 9) < 0.6
+    valid[4] = False
+    regions = torch.arange(45.0).reshape(5, 9, 1).expand(-1, -1, 3)
+    found = permuted(regions, valid)
+    for image in range(5):
+        own, counts = regions[image, valid[image]], valid[image]
+        assert sorted(found[image, counts, 0].tolist()) == own[:, 0].tolist()
+    assert not torch.equal(found[valid], regions[valid])
+    drawn = [permuted(regions, valid)[0, valid[0], 0].tolist().index(regions[0, valid[0], 0][0]) for _ in range(400)]
+    counts = torch.bincount(torch.tensor(drawn))
+    assert len(counts) == valid[0].sum() and counts.min() > 0.5 * 400 / len(counts), "every place is as likely"

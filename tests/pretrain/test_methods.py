@@ -81,6 +81,19 @@ def test_levels_leave_the_instance_branch_as_it_is(levels):
     assert torch.equal(moco.queue, resim.queue)
 
 
+def test_permuting_changes_whom_a_window_is_compared_with_and_nothing_else():
+    results, queues = [], []
+    for positives in ("same", "permuted"):
+        levels = {"c4": LEVEL | {"window": 8, "stride": 4, "positives": positives}}
+        model = tiny_moco(levels)
+        results.append(model(**tiny_batch(levels)))
+        queues.append(model.queue)
+    plain, permuted = results
+    assert torch.equal(plain["loss_instance"], permuted["loss_instance"]) and torch.equal(*queues)
+    assert torch.equal(plain["windows_c4"], permuted["windows_c4"])
+    assert permuted["loss_c4"] > plain["loss_c4"], "an untrained network, too, knows a place again"
+
+
 def test_the_total_weighs_the_instance_loss():
     losses = []
     for weight in (1.0, 0.5):
@@ -89,12 +102,24 @@ def test_the_total_weighs_the_instance_loss():
     assert losses[1].item() == pytest.approx(0.5 * losses[0].item())
 
 
-@pytest.mark.parametrize("changes", [{}, {"anchor": "overlap"}, {"negatives": "dense"}, {"negatives": "dense-group"}])
+CHANGES = [
+    {},
+    {"anchor": "overlap"},
+    {"negatives": "dense"},
+    {"negatives": "dense-group"},
+    {"positives": "permuted"},
+    {"window": "view"},
+    {"head": "conv1x1"},
+    {"head": "mlp"},
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
 def test_every_kind_of_level_trains_trunk_and_head(changes):
     levels = {"c4": LEVEL | changes}
     model = tiny_moco(levels)
     model(**tiny_batch(levels))["loss_c4"].backward()
-    assert model.encoder_q.region_heads["c4"].weight.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for p in model.encoder_q.region_heads["c4"].parameters())
     assert model.encoder_q.trunk.conv1.weight.grad.abs().sum() > 0
     assert model.encoder_q.trunk.layer4[0].conv1.weight.grad is None, "C5 lies above the level"
     assert all(p.grad is None for p in model.encoder_k.parameters())
@@ -107,6 +132,7 @@ KINDS = {
     "dense": {"c4": LEVEL | {"negatives": "dense", "reduction": "window"}},
     "dense-group": {"c4": LEVEL | {"negatives": "dense-group"}},
     "fpn": PYRAMID,
+    "permuted": {"c4": LEVEL | {"positives": "permuted"}},
 }
 
 

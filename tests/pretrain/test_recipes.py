@@ -118,6 +118,38 @@ def test_mini_resim_differs_from_mini_moco_as_the_real_ones_do():
     assert [level.window / level.map_stride, level.stride / level.map_stride] == [48 / 16, 32 / 16], "in cells of C4"
 
 
+@pytest.mark.parametrize(
+    ("control", "changes"),
+    [
+        ("mini-resim-c4-permuted", {"positives"}),
+        ("mini-resim-c4-whole", {"window"}),
+        ("mini-resim-c4-w16-s16", {"window", "stride"}),
+        ("mini-resim-c4-w48-s16", {"stride"}),
+        ("mini-resim-c4-w64-s48", {"window", "stride"}),
+        ("mini-resim-c4-dense", {"negatives"}),
+        ("mini-resim-c4-overlap", {"anchor"}),
+        ("mini-resim-c4-head-1x1", {"head"}),
+        ("mini-resim-c4-head-mlp", {"head"}),
+        ("mini-moco-v2-flip", {"views.flip"}),
+        ("mini-moco-v2-long", {"epochs"}),
+    ],
+)
+def test_a_control_differs_by_what_it_is_about_alone(control, changes):
+    base = "mini-moco-v2" if "moco" in control else "mini-resim-c4"
+    differing = runs.deviations(settings(base), settings(control))
+    assert {key.removeprefix("model.levels.c4.") for key in differing} == changes
+
+
+def test_mini_windows_are_the_ablation_s_in_cells():
+    for name in ("", "-w16-s16", "-w48-s16", "-w64-s48"):
+        mini, full = (train.load_recipe(f"{data}-resim-c4{name}").model.levels.c4 for data in ("mini", "in100"))
+        assert [mini[k] / mini.map_stride for k in ("window", "stride")] == [full[k] / 16 for k in ("window", "stride")]
+    mini, full = (train.load_recipe(id).model.levels for id in ("mini-resim-fpn", "in1k-resim-fpn-200ep"))
+    for name in ("p4", "p3"):
+        for key in ("window", "stride"):
+            assert mini[name][key] / mini[name].map_stride == full[name][key] / full[name].map_stride
+
+
 def test_every_recipe_fits_itself():
     for pretrain_id in experiments.pretrain_ids():
         recipe = train.load_recipe(pretrain_id)

@@ -211,9 +211,9 @@ def units(monkeypatch, make_record, tmp_path):
     """The seeds whose unit was run; each leaves records of all rows, and of a seed that nobody asked for."""
     seeds = []
 
-    def run(pairs, seed, work_dir):
-        seeds.append(seed)
-        for pair in pairs:
+    def run(trials, work_dir):
+        seeds.extend(dict.fromkeys(seed for _, seed in trials))
+        for pair, seed in trials:
             for one in (seed, 900):
                 record.write(work_dir / "records", make_record(*pair, 20.0 + one % 3, seeds=(one, one)))
 
@@ -229,11 +229,24 @@ def test_a_study_goes_on_where_it_stopped_and_keeps_its_records(units, tmp_path,
     assert units == seeds[:2]
     assert len(list((tmp_path / "kept").rglob("*.json"))) == 2 * 6
     out = capsys.readouterr().out
-    assert f"mini: 0 of {len(seeds)} seeds have run" in out and "mini: seed 1 has run, 0 min; its records are in" in out
+    assert (
+        f"mini: 0 of {len(seeds)} units have run\nmini: 1 of {len(seeds)} units have run; this one took 0 min\n" in out
+    )
     assert cli.main(["study", "mini"]) == 0
     assert units == seeds
-    assert f"mini: 2 of {len(seeds)} seeds have run" in capsys.readouterr().out
+    assert f"mini: 2 of {len(seeds)} units have run" in capsys.readouterr().out
     assert cli.main(["study", "mini"]) == 0 and units == seeds, "all have run: the table alone"
+
+
+def test_controls_run_a_row_at_a_time_beside_what_the_study_kept(units, tmp_path, capsys):
+    cli.main(["study", "mini", "--units", "3"])
+    units.clear()
+    rows = len(tables.load_tables()["mini-controls"].rows)
+    assert cli.main(["study", "mini-controls", "--units", "1"]) == 0
+    assert units == [1, 2, 3]
+    assert len(list((tmp_path / "kept" / "mini-resim-c4-permuted").rglob("*.json"))) == 3, "reported before any other"
+    out = capsys.readouterr().out
+    assert f"mini-controls: 2 of {rows} units have run" in out and "AP − ReSim-C4" in out
 
 
 def test_mini_runs_one_seed_and_prints_its_table(units, capsys):

@@ -8,7 +8,12 @@ import pytest
 
 from resim_bench import unit
 from resim_bench.errors import UserError
-from resim_bench.experiments import Experiment
+from resim_bench.experiments import Experiment, Trial
+
+
+def with_seed(seed):
+    return [Trial(pair, seed) for pair in PAIRS]
+
 
 PAIRS = [Experiment(p, t) for t in ("mini-voc-full", "mini-voc-frozen") for p in ("mini-random", "mini-moco-v2")]
 SCRIPT = """
@@ -35,7 +40,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_every_training_runs_once_and_after_what_it_needs(folder, capsys):
-    unit.run(PAIRS, 3, folder / "work")
+    unit.run(with_seed(3), folder / "work")
     events = (folder / "began").read_text().splitlines()
     assert sorted(name for name in events if "ended" not in name) == sorted(
         ["pretrain-mini-random", "pretrain-mini-moco-v2", *(f"transfer-{p.transfer_id}-{p.pretrain_id}" for p in PAIRS)]
@@ -44,13 +49,13 @@ def test_every_training_runs_once_and_after_what_it_needs(folder, capsys):
         began = events.index(f"transfer-{pair.transfer_id}-{pair.pretrain_id}")
         assert events.index(f"pretrain-{pair.pretrain_id} ended") < began
     out = capsys.readouterr().out.splitlines()
-    assert "mini-moco-v2                    working on pretrain-mini-moco-v2" in out
-    assert "mini-moco-v2, mini-voc-full     working on transfer-mini-voc-full-mini-moco-v2" in out
+    assert f"{'3 mini-moco-v2':42}working on pretrain-mini-moco-v2" in out
+    assert f"{'3 mini-moco-v2, mini-voc-full':42}working on transfer-mini-voc-full-mini-moco-v2" in out
 
 
 def test_each_has_the_seed_one_thread_and_continues(folder, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    unit.run(PAIRS, 3, folder / "work")
+    unit.run(with_seed(3), folder / "work")
     facts = json.loads((folder / "transfer-mini-voc-full-mini-random.json").read_text())
     assert facts["threads"] == "1"
     wanted = "transfer mini-voc-full --backbone mini-random --pretrain-seed 3 --seed 3 --work-dir"
@@ -62,5 +67,5 @@ def test_what_fails_says_why_and_stops_the_others(folder, monkeypatch):
     (folder / "fails").write_text("pretrain-mini-moco-v2")
     (folder / "slow").touch()
     with pytest.raises(UserError, match="^the disk is full: make room$"):
-        unit.run(PAIRS, 0, folder)
+        unit.run(with_seed(0), folder)
     assert "ended" not in (folder / "began").read_text()

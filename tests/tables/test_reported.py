@@ -112,7 +112,7 @@ def test_all_186_numbers_stand_in_their_table_row_and_column():
 def test_rows_are_the_papers():
     loaded = tables.load_tables()
     assert list(loaded)[:6] == list(PRINTED)
-    assert [table.reports for table in loaded.values()] == [True] * 6 + [False] * 4
+    assert [table.reports for table in loaded.values()] == [True] * 6 + [False] * 5
     for name, text in PRINTED.items():
         assert len(loaded[name].rows) == len(text.strip().splitlines())
     assert [row.label for row in loaded["coco-1x"].rows] == [row.label for row in loaded["coco-2x"].rows]
@@ -215,7 +215,7 @@ def test_oddities_of_the_source_are_footnotes(name, row, words):
 
 def test_tables_of_our_own():
     loaded = tables.load_tables()
-    assert list(loaded)[6:] == ["coco-frozen", "variants-voc", "variants-coco", "mini"]
+    assert list(loaded)[6:] == ["coco-frozen", "variants-voc", "variants-coco", "mini", "mini-controls"]
 
     def pairs(name):
         return [(row.pretrain, row.transfer) for row in loaded[name].rows]
@@ -236,6 +236,9 @@ def test_tables_of_our_own():
         for transfer in ("mini-voc-full", "mini-voc-frozen")
         for pretrain in ("mini-random", "mini-moco-v2", "mini-resim-c4")
     ]
+    of_study, permuted, *others = [pretrain for pretrain, transfer in pairs("mini-controls")][1:]
+    assert (of_study, permuted, len(others)) == ("mini-resim-c4", "mini-resim-c4-permuted", 11)
+    assert {transfer for _, transfer in pairs("mini-controls")} == {"mini-voc-frozen"}
 
 
 def test_claims_and_protocols_are_well_formed():

@@ -1,0 +1,7 @@
+"""Control: two 1 x 1 convolutions with a ReLU between them as region head.
+
+Run: resim-bench study mini-controls
+"""
+
+_base_ = "mini-resim-c4.py"
+model = dict(levels=dict(c4=dict(head="mlp")))

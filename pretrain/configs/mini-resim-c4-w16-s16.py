@@ -1,0 +1,7 @@
+"""ReSim-C4 made small with the ablation's window W16-S16: 4 px every 4, the same cells of C4.
+
+Run: resim-bench study mini-controls
+"""
+
+_base_ = "mini-resim-c4.py"
+model = dict(levels=dict(c4=dict(window=4, stride=4)))

@@ -12,13 +12,13 @@ from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
 from pretrain import data as pretrain_data
-from pretrain import methods
+from pretrain import methods, monitor  # noqa: F401 (registers its hook)
 from pretrain.encoders import HEADS, PYRAMID
 from pretrain.geometry import WHOLE
 from resim_bench import backbone, experiments, record, runs, training
 from resim_bench.errors import UserError
 
-UNPROTOCOLLED = ("micro_batch", "workers", "log_interval")  # settings that cannot change a number
+UNPROTOCOLLED = ("micro_batch", "workers", "log_interval", "monitor")  # settings that cannot change a number
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -194,6 +194,9 @@ def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -
     epoch_iters = images // recipe.batch
     per_process = recipe.batch // world_size
     workers = training.workers(recipe.workers)
+    monitored = dict(
+        type="MonitorHook", epoch_iters=epoch_iters, views=recipe.views.to_dict(), **recipe.monitor.to_dict()
+    )
     return Config(
         dict(
             model=model_config(recipe),
@@ -217,6 +220,7 @@ def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -
                 by_epoch=False,
             ),
             default_hooks=dict(logger=dict(type="LoggerHook", interval=recipe.log_interval)),
+            custom_hooks=[monitored] if recipe.monitor.every else [],
         )
     )
 

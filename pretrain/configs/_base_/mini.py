@@ -18,3 +18,4 @@ epochs = 8
 optimizer = dict(lr=0.06)
 workers = 0
 log_interval = 50
+monitor = dict(data="data/mini/VOCdevkit", size=96)

@@ -33,3 +33,4 @@ precision = "float32"  # or "bfloat16"
 micro_batch = None  # queries encoded at a time, of whole batch-norm groups: the same step in less memory
 workers = 8  # a process
 log_interval = 50
+monitor = dict(every=0, data="data/VOCdevkit", images=100, size=224)  # every: epochs, 0 for never; pretrain/monitor.py

@@ -1,0 +1,232 @@
+"""Is a run worth finishing? Cheap readings of the trunk's features while it trains, on a few annotated images.
+
+Everything is read from the maps of the frozen trunk, in evaluation mode; nothing that training draws or keeps is
+touched, so a monitored run ends with the same weights.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from torch import Tensor
+from torchvision.datasets import VOCDetection
+
+from pretrain import methods
+from pretrain.encoders import trunk_maps
+from pretrain.geometry import correspond, windows
+from pretrain.pooling import prroi_pool
+from pretrain.views import crop_box, draw_pair, render
+from resim_bench.errors import UserError
+
+FILE = "monitor.jsonl"  # in the run's directory, a line a reading
+WINDOW, STRIDE = 3, 2  # cells of C4: the paper's W48-S32, whatever the recipe compares
+NEIGHBOURS = 10
+RIDGE = 1e-3  # of the features' variance
+
+
+def cell_labels(boxes: Tensor, labels: Tensor, cells: tuple[int, int], stride: float) -> Tensor:
+    """The class of each cell of a map: that of the smallest box that holds it, 0 without one.
+
+    Args:
+        boxes: `(K, 4)` pixels; labels: `(K,)` classes from 1.
+        cells: rows and columns; cell (i, j) sits at pixel (i stride, j stride).
+
+    Returns:
+        `(rows, columns)` int64.
+    """
+    y, x = (torch.arange(count) * stride for count in cells)
+    found = torch.zeros(cells, dtype=torch.int64)
+    sizes = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    for k in sizes.argsort(descending=True):
+        x0, y0, x1, y1 = boxes[k]
+        found[((y >= y0) & (y < y1))[:, None] & ((x >= x0) & (x < x1))] = labels[k]
+    return found
+
+
+def readout(features: Tensor, labels: Tensor, held_out: Tensor) -> float:
+    """Mean IoU, over the classes, of a linear readout fitted to the rest and read on what is held out.
+
+    Ridge regression to one-hot classes, every class of the same weight.
+
+    Args:
+        features: `(N, D)`; labels: `(N,)` classes from 0; held_out: `(N,)` bool.
+    """
+    features = features.double()
+    fitted = features[~held_out]
+    features = (features - fitted.mean(0)) / fitted.std(0).clamp(min=1e-6)
+    features = torch.cat((features, features.new_ones(len(features), 1)), dim=1)
+    targets = F.one_hot(labels).double()
+    weight = (1 / targets[~held_out].sum(0).clamp(min=1))[labels[~held_out], None]
+    x, y = features[~held_out], targets[~held_out]
+    gram = x.T @ (weight * x)
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+    said = (features[held_out] @ torch.linalg.solve(gram, x.T @ (weight * y))).argmax(1)
+    said, truth = F.one_hot(said, targets.shape[1]).bool(), targets[held_out].bool()
+    union = (said | truth).sum(0)
+    return float(((said & truth).sum(0)[union > 0] / union[union > 0]).mean())
+
+
+def knn(features: Tensor, labels: Tensor, images: Tensor) -> float:
+    """Share of objects whose class most of their nearest neighbours in other images have.
+
+    Args:
+        features: `(N, D)`; labels: `(N,)` classes from 0; images: `(N,)`, which image each is from.
+    """
+    features = F.normalize(features, dim=1)
+    similar = (features @ features.T).masked_fill(images[:, None] == images, -torch.inf)
+    nearest = labels[similar.topk(min(NEIGHBOURS, len(labels)), dim=1).indices]
+    votes = F.one_hot(nearest, int(labels.max()) + 1).sum(1)
+    return float((votes.argmax(1) == labels).float().mean())
+
+
+def spread(embeddings: Tensor) -> float:
+    """How far unit-length embeddings `(N, D)` are from a collapse: 0 where all are alike, 1 all over the sphere."""
+    return float((F.normalize(embeddings, dim=1).var(0, correction=0).sum()).sqrt())
+
+
+def correspondence(query: Tensor, key: Tensor, valid: Tensor) -> float:
+    """Share of windows of the query view whose most similar window of the image's key view is the same place.
+
+    Args:
+        query, key: pooled features `(N, R, D)`; valid: `(N, R)` bool, other windows do not count.
+    """
+    similar = F.normalize(query, dim=2) @ F.normalize(key, dim=2).transpose(1, 2)
+    best = similar.masked_fill(~valid[:, None], -torch.inf).argmax(2)
+    return float((best == torch.arange(valid.shape[1]))[valid].float().mean())
+
+
+class Readings:
+    """Annotated images, and two views of each, ready to be read.
+
+    Args:
+        data: a VOC-format folder named `VOCdevkit`; its VOC2007 trainval is used.
+        images: how many.
+        size: their side in pixels, after scaling.
+        views: the recipe's `views`; the flip is shared.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+
+    def __init__(self, data: str, images: int, size: int, views: dict):
+        try:
+            annotated = VOCDetection(Path(data).parent, year="2007", image_set="trainval")
+        except (RuntimeError, OSError):
+            annotated = None
+        if annotated is None or Path(data).name != "VOCdevkit":
+            raise UserError(
+                f"monitor.data {data} is no VOCdevkit with VOC2007's trainval: name one, or set monitor.every=0"
+            )
+        rng = np.random.default_rng(0)
+        spec, names = views | {"flip": "shared"}, {}
+        self.images, self.boxes, self.labels, pairs, crops = [], [], [], [], []
+        for index in range(min(images, len(annotated))):
+            image, target = annotated[index]
+            scale = torch.tensor([size / image.width, size / image.height]).repeat(2)
+            found = [(o["name"], o["bndbox"]) for o in target["annotation"]["object"]]
+            self.boxes.append(
+                scale * torch.tensor([[float(b[k]) for k in ("xmin", "ymin", "xmax", "ymax")] for _, b in found])
+            )
+            self.labels.append(torch.tensor([names.setdefault(name, len(names) + 1) for name, _ in found]))
+            pixels = torch.from_numpy(np.array(image))
+            self.images.append(torch.from_numpy(np.array(image.resize((size, size)))))
+            drawn = draw_pair(rng, image.width, image.height, spec)
+            pairs.append([render(pixels, view, spec) for view in drawn])
+            crops.append([crop_box(view) for view in drawn])
+        self.query, self.key = map(torch.stack, zip(*pairs, strict=True))
+        self.query_crop, self.key_crop = map(torch.stack, zip(*crops, strict=True))
+        self.held_out = torch.arange(len(self.images)) % 2 == 1
+
+    @torch.no_grad()
+    def read(self, trunk: torch.nn.Module) -> dict[str, float]:
+        """The readings of a trunk by name; its mode is as before afterwards."""
+        training = trunk.training
+        trunk.eval()
+        try:
+            maps, query, key = (_maps(trunk, images) for images in (torch.stack(self.images), self.query, self.key))
+        finally:
+            trunk.train(training)
+        c4 = maps["c4"]
+        stride = self.images[0].shape[0] / c4.shape[-1]
+        labels = torch.stack(
+            [cell_labels(b, k, c4.shape[-2:], stride) for b, k in zip(self.boxes, self.labels, strict=True)]
+        )
+        cells = c4.permute(0, 2, 3, 1)
+        held_out = self.held_out[:, None, None].expand(labels.shape)
+        objects = [prroi_pool(c4[i : i + 1], box[None], stride)[0] for i, box in enumerate(self.boxes)]
+        counts = torch.tensor([len(b) for b in self.boxes])
+
+        view_size = self.query.shape[1]
+        view_stride = view_size / query["c4"].shape[-1]
+        grid = windows(view_size, WINDOW * view_stride, STRIDE * view_stride)
+        key_boxes, valid = correspond(grid, self.query_crop, self.key_crop, view_size)
+        pooled = (
+            prroi_pool(query["c4"], grid.expand_as(key_boxes), view_stride),
+            prroi_pool(key["c4"], key_boxes, view_stride),
+        )
+        return {
+            "cells": readout(cells.flatten(0, 2), labels.flatten(), held_out.flatten()),
+            "knn": knn(
+                torch.cat(objects), torch.cat(self.labels) - 1, torch.arange(len(counts)).repeat_interleave(counts)
+            ),
+            "correspondence": correspondence(*pooled, valid),
+            "spread": spread(maps["c5"].mean((2, 3))),
+        }
+
+
+def _maps(trunk: torch.nn.Module, images: Tensor, batch: int = 25) -> dict[str, Tensor]:
+    device = next(trunk.parameters()).device
+    parts = [trunk_maps(trunk, methods.normalise(part.to(device))) for part in images.split(batch)]
+    return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+
+
+@HOOKS.register_module()
+class MonitorHook(Hook):
+    """Reads the trunk before the first iteration, every `every` epochs and at the end: a line said, and kept in `FILE`.
+
+    Args:
+        every: epochs; epoch_iters: iterations of one.
+        data, images, size, views: of `Readings`.
+    """
+
+    priority = "LOW"  # after the step has been logged
+
+    def __init__(self, every: int, epoch_iters: int, **readings):
+        self.interval = every * epoch_iters
+        self.readings = Readings(**readings)
+
+    def before_train(self, runner):
+        """Read what training starts from."""
+        if runner.iter == 0:
+            self._read(runner, 0)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        """Read when an interval is over."""
+        done = runner.iter + 1
+        if done % self.interval == 0 or done == runner.max_iters:
+            self._read(runner, done)
+
+    def _read(self, runner, done: int) -> None:
+        if not is_main_process():
+            return
+        started = time.perf_counter()
+        model = getattr(runner.model, "module", runner.model)
+        found = self.readings.read(model.trunk)
+        seconds = time.perf_counter() - started
+        said = "  ".join(f"{name}: {value:.3f}" for name, value in found.items())
+        print(f"  Monitor [{done}/{runner.max_iters}]  {said}  time: {seconds:.1f} s", flush=True)
+        with open(Path(runner.work_dir, FILE), "a") as file:
+            file.write(json.dumps({"iter": done} | found | {"seconds": seconds}) + "\n")
+
+
+def curves(run_dir: Path) -> list[dict[str, float]]:
+    """The readings of a run in order; of an iteration that was done twice, the last."""
+    lines = [json.loads(line) for line in Path(run_dir, FILE).read_text().splitlines()]
+    by_iter = {line["iter"]: line for line in lines}
+    return [by_iter[done] for done in sorted(by_iter)]

@@ -1,0 +1,116 @@
+"""The monitor's readings against obvious twins, and that a monitored run is the run."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pretrain import monitor, train
+from pretrain.encoders import resnet
+from resim_bench import backbone
+from resim_bench.data import scenes
+from resim_bench.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return scenes.write(tmp_path_factory.mktemp("data") / "mini", pretrain_images=20, train_images=12, test_images=1)
+
+
+def test_a_cell_has_the_class_of_the_smallest_box_that_holds_it():
+    boxes, labels = torch.tensor([[0.0, 0, 16, 16], [4, 4, 12, 8]]), torch.tensor([1, 2])
+    found = monitor.cell_labels(boxes, labels, (6, 6), 4)
+    for i in range(6):
+        for j in range(6):
+            inside = [k for k, (x0, y0, x1, y1) in enumerate(boxes.tolist()) if x0 <= 4 * j < x1 and y0 <= 4 * i < y1]
+            assert found[i, j] == (labels[inside[-1]] if inside else 0)
+
+
+def test_a_readout_reads_what_is_linear_and_nothing_else():
+    torch.manual_seed(0)
+    labels = torch.randint(0, 4, (2000,))
+    held_out = torch.arange(2000) % 2 == 1
+    signal = F.one_hot(labels, 8).float() @ torch.randn(8, 16) + 0.01 * torch.randn(2000, 16)
+    assert monitor.readout(signal, labels, held_out) > 0.99
+    assert monitor.readout(torch.randn(2000, 16), labels, held_out) < 0.2, "a guess of four classes: about 1 in 7"
+    mislabelled = torch.where(held_out, (labels + 1) % 4, labels)
+    assert monitor.readout(signal, mislabelled, held_out) < 0.01, "fitted to the others alone"
+
+
+def test_neighbours_are_those_of_other_images():
+    torch.manual_seed(0)
+    features, labels, images = torch.randn(60, 5), torch.randint(0, 3, (60,)), torch.arange(60) // 4
+    right = 0
+    for i in range(60):
+        similar = F.cosine_similarity(features[i], features, dim=1)
+        others = sorted((k for k in range(60) if images[k] != images[i]), key=lambda k: -similar[k])[:10]
+        right += torch.bincount(labels[others], minlength=3).argmax() == labels[i]
+    assert monitor.knn(features, labels, images) == pytest.approx(float(right) / 60)
+
+
+def test_the_spread_is_0_in_a_collapse_and_1_all_over_the_sphere():
+    torch.manual_seed(0)
+    assert monitor.spread(torch.ones(50, 8) * torch.rand(50, 1)) == pytest.approx(0, abs=1e-3)
+    assert monitor.spread(torch.randn(5000, 8)) == pytest.approx(1, abs=0.01)
+
+
+def test_correspondence_finds_the_same_place_among_those_that_count():
+    torch.manual_seed(0)
+    key, valid = torch.randn(6, 9, 16), torch.rand(6, 9) < 0.7
+    assert monitor.correspondence(key + 0.01 * torch.randn_like(key), key, valid) == 1
+    rolled = key.roll(1, dims=1)
+    assert monitor.correspondence(rolled, key, torch.ones_like(valid)) == 0
+    hits = []
+    for image in range(6):
+        places = valid[image].nonzero()[:, 0].tolist()
+        query = torch.randn(9, 16)
+        key[image, 0] = query[0]
+        hits += [max(places, key=lambda k: F.cosine_similarity(query[i], key[image, k], dim=0)) == i for i in places]
+        rolled[image] = query
+    assert monitor.correspondence(rolled, key, valid) == pytest.approx(np.mean(hits))
+
+
+def test_readings_of_scenes(data):
+    views = train.load_recipe("mini-moco-v2").views.to_dict()
+    readings = monitor.Readings(str(data / "VOCdevkit"), images=8, size=96, views=views)
+    assert len(readings.images) == 8 and readings.query.shape == (8, 56, 56, 3)
+    trunk = resnet(18, (1, 1, 1, 2), 16)
+    before = {name: value.clone() for name, value in trunk.state_dict().items()}
+    found = readings.read(trunk.train())
+    assert trunk.training and all(torch.equal(before[name], value) for name, value in trunk.state_dict().items())
+    assert found.keys() == {"cells", "knn", "correspondence", "spread"}
+    assert all(0 <= value <= 1 for value in found.values())
+    assert found == readings.read(trunk), "the same trunk reads the same"
+
+
+def test_a_monitored_run_is_the_run(data, tmp_path, capsys):
+    options = {"batch": 8, "epochs": 4, "model.queue": 16, "model.bn_group": 4, "max_iters": 7}
+    watched = options | {"monitor.every": 2, "monitor.images": 4, "monitor.data": str(data / "VOCdevkit")}
+    files = [
+        train.run("mini-moco-v2", data=data / "imagefolder", work_dir=tmp_path / name, cfg_options=cfg_options)
+        for name, cfg_options in (("plain", options), ("watched", watched))
+    ]
+    (plain, of_plain), (monitored, of_monitored) = map(backbone.load, files)
+    assert all(torch.equal(plain[name], monitored[name]) for name in plain)
+    assert of_plain["deviations"] == of_monitored["deviations"]
+    assert [line["iter"] for line in monitor.curves(files[1].parent)] == [0, 4, 7]
+    assert "  Monitor [4/7]  cells: 0." in capsys.readouterr().out
+
+
+def test_of_an_iteration_that_was_done_twice_the_last_reading_counts(tmp_path):
+    lines = [{"iter": 0, "knn": 0.1}, {"iter": 2, "knn": 0.2}, {"iter": 2, "knn": 0.3}]
+    (tmp_path / monitor.FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [line["knn"] for line in monitor.curves(tmp_path)] == [0.1, 0.3]
+
+
+def test_without_annotated_images_it_says_what_to_do(tmp_path, data):
+    options = {"batch": 8, "model.queue": 16, "model.bn_group": 4, "max_iters": 1, "monitor.every": 1}
+    with pytest.raises(UserError, match=r"monitor.data nothing/VOCdevkit is no VOCdevkit .*or set monitor.every=0"):
+        train.run(
+            "mini-moco-v2",
+            data=data / "imagefolder",
+            work_dir=tmp_path,
+            cfg_options=options | {"monitor.data": "nothing/VOCdevkit"},
+        )

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/resim-bench
 
-.PHONY: help mini mini-study test test-slow check tables regress list data bench
+.PHONY: help mini mini-study mini-controls test test-slow check tables regress list data bench
 .DEFAULT_GOAL := help
 
 help: $(RUN)
@@ -15,6 +15,9 @@ mini: $(RUN)
 
 mini-study: $(RUN)
 	@$(RUN) study mini $(ARGS)
+
+mini-controls: $(RUN)
+	@$(RUN) study mini-controls $(ARGS)
 
 pretrain-%: $(RUN)
 	@$(RUN) pretrain '$**' --resume $(ARGS)

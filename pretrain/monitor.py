@@ -25,6 +25,7 @@ from pretrain.views import crop_box, draw_pair, render
 from resim_bench.errors import UserError
 
 FILE = "monitor.jsonl"  # in the run's directory, a line a reading
+SHOWN = ("cells", "knn", "correspondence", "spread", "loss_instance")  # in a figure
 WINDOW, STRIDE = 3, 2  # cells of C4: the paper's W48-S32, whatever the recipe compares
 NEIGHBOURS = 10
 RIDGE = 1e-3  # of the features' variance
@@ -190,6 +191,8 @@ def _maps(trunk: torch.nn.Module, images: Tensor, batch: int = 25) -> dict[str, 
 class MonitorHook(Hook):
     """Reads the trunk before the first iteration, every `every` epochs and at the end: a line said, and kept in `FILE`.
 
+    Beside the readings stand the mean losses since the reading before.
+
     Args:
         every: epochs; epoch_iters: iterations of one.
         data, images, size, views: of `Readings`.
@@ -200,6 +203,7 @@ class MonitorHook(Hook):
     def __init__(self, every: int, epoch_iters: int, **readings):
         self.interval = every * epoch_iters
         self.readings = Readings(**readings)
+        self.losses: list[dict[str, Tensor]] = []  # since the reading before
 
     def before_train(self, runner):
         """Read what training starts from."""
@@ -208,6 +212,7 @@ class MonitorHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Read when an interval is over."""
+        self.losses.append({name: value.detach() for name, value in outputs.items() if name.startswith("loss_")})
         done = runner.iter + 1
         if done % self.interval == 0 or done == runner.max_iters:
             self._read(runner, done)
@@ -218,6 +223,9 @@ class MonitorHook(Hook):
         started = time.perf_counter()
         model = getattr(runner.model, "module", runner.model)
         found = self.readings.read(model.trunk)
+        names = self.losses[0] if self.losses else ()
+        found |= {name: float(sum(step[name] for step in self.losses)) / len(self.losses) for name in names}
+        self.losses.clear()
         seconds = time.perf_counter() - started
         said = "  ".join(f"{name}: {value:.3f}" for name, value in found.items())
         print(f"  Monitor [{done}/{runner.max_iters}]  {said}  time: {seconds:.1f} s", flush=True)

@@ -119,8 +119,8 @@ def build_parser() -> Parser:
     tables.add_argument(
         "--check", action="store_true", help="hold all records against the paper and earlier ones; exit 1 when below"
     )
-    figure = command("figure", draw, "draw what a study found, or a sheet of generated scenes")
-    figure.add_argument("id", metavar="ID", help="mini, or scenes")
+    figure = command("figure", draw, "draw what a study found, how monitored runs went, or generated scenes", [place])
+    figure.add_argument("id", metavar="ID", help="mini; monitor, of the runs in the work directory; or scenes")
     figure.add_argument(
         "file", type=Path, metavar="FILE", help="what to write: NAME.svg or NAME.png; scenes as NAME.png"
     )
@@ -311,11 +311,11 @@ def print_tables(args) -> int:
 
 
 def draw(args) -> None:
-    """Write a figure of the kept records of a study, or a sheet of scenes."""
+    """Write a figure of a study's kept records, of monitored runs, or of scenes."""
     import tables
 
-    studies = tables.load_studies()
-    (chosen,) = experiments.select(args.id, [*studies, "scenes"])
+    studies = {id: study for id, study in tables.load_studies().items() if study.claims}
+    (chosen,) = experiments.select(args.id, [*studies, "monitor", "scenes"])
     kinds = (".png",) if chosen == "scenes" else (".svg", ".png")
     if args.file.suffix not in kinds:
         raise UserError(f"{args.file} does not end in {' or '.join(kinds)}: name the file so")
@@ -323,6 +323,14 @@ def draw(args) -> None:
         from resim_bench.data import scenes
 
         scenes.write_sheet(args.file)
+    elif chosen == "monitor":
+        from pretrain import monitor
+
+        files = sorted((args.work_dir / "pretrain").rglob(monitor.FILE))
+        if not files:
+            raise UserError(f"no run in {args.work_dir} was monitored: pretrain with --cfg-options monitor.every=1")
+        runs = {f"{file.parts[-3]}, {file.parts[-2]}": monitor.curves(file.parent) for file in files}
+        tables.draw_curves(runs, monitor.SHOWN, args.file)
     else:
         tables.draw(studies[chosen], tables.collect(record.read_all(tables.RECORDS)), args.file)
     print(f"wrote {args.file}")

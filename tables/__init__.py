@@ -9,10 +9,22 @@ project's path.)
 """
 
 from tables.collect import collect
-from tables.figure import draw
+from tables.figure import draw, draw_curves
 from tables.paper import RECORDS, load_tables
 from tables.regress import regress
 from tables.render import FORMS, render, report
 from tables.studies import load_studies, units
 
-__all__ = ["FORMS", "RECORDS", "collect", "draw", "load_studies", "load_tables", "regress", "render", "report", "units"]
+__all__ = [
+    "FORMS",
+    "RECORDS",
+    "collect",
+    "draw",
+    "draw_curves",
+    "load_studies",
+    "load_tables",
+    "regress",
+    "render",
+    "report",
+    "units",
+]

@@ -1,5 +1,6 @@
-"""A study as a picture: every seed a dot, the seed's trials joined."""
+"""Pictures: a study, every seed a dot and its trials joined; what monitored runs read of themselves, as curves."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,36 @@ def draw(study: Study, frame: pd.DataFrame, file: Path) -> None:
             _panel(panel, {row.label: of_row for row, of_row in values if row.group == group})
             panel.set_title(group)
         panels[0].set_ylabel("AP, per cent")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None, dpi=120)
+        _save(figure, file)
+
+
+def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], file: Path) -> None:
+    """What runs read of themselves, a panel a name and a line a run, over iterations.
+
+    Args:
+        runs: by name the readings of a run in order, each with its `iter`.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.8 * len(names), 3), layout="constrained")
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        for panel, name in zip(panels, names, strict=True):
+            for run, lines in runs.items():
+                panel.plot(
+                    *zip(*((line["iter"], line[name]) for line in lines if name in line), strict=True), label=run
+                )
+            panel.set_title(name)
+            panel.set_xlabel("iteration")
+            panel.spines[["top", "right"]].set_visible(False)
+        panels[0].legend(frameon=False)
+        _save(figure, file)
+
+
+def _save(figure, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None, dpi=120)
 
 
 def _panel(panel, values: dict[str, dict[int, float]]) -> None:

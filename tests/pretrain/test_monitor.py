@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from pretrain import monitor, train
 from pretrain.encoders import resnet
-from resim_bench import backbone
+from resim_bench import backbone, progress
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
 
@@ -86,7 +86,7 @@ def test_readings_of_scenes(data):
 
 
 def test_a_monitored_run_is_the_run(data, tmp_path, capsys):
-    options = {"batch": 8, "epochs": 4, "model.queue": 16, "model.bn_group": 4, "max_iters": 7}
+    options = {"batch": 8, "epochs": 4, "model.queue": 16, "model.bn_group": 4, "max_iters": 7, "log_interval": 1}
     watched = options | {"monitor.every": 2, "monitor.images": 4, "monitor.data": str(data / "VOCdevkit")}
     files = [
         train.run("mini-moco-v2", data=data / "imagefolder", work_dir=tmp_path / name, cfg_options=cfg_options)
@@ -95,7 +95,14 @@ def test_a_monitored_run_is_the_run(data, tmp_path, capsys):
     (plain, of_plain), (monitored, of_monitored) = map(backbone.load, files)
     assert all(torch.equal(plain[name], monitored[name]) for name in plain)
     assert of_plain["deviations"] == of_monitored["deviations"]
-    assert [line["iter"] for line in monitor.curves(files[1].parent)] == [0, 4, 7]
+    curves = monitor.curves(files[1].parent)
+    assert [line["iter"] for line in curves] == [0, 4, 7]
+    logged = [line["loss_instance"] for line in progress.read(files[1].parent)]
+    assert [line.get("loss_instance") for line in curves] == [
+        None,
+        pytest.approx(np.mean(logged[:4])),
+        pytest.approx(np.mean(logged[4:])),
+    ]
     assert "  Monitor [4/7]  cells: 0." in capsys.readouterr().out
 
 

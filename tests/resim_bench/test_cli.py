@@ -13,6 +13,7 @@ import torch
 import torchvision
 
 import tables
+from pretrain import monitor
 from resim_bench import backbone, cli, experiments, plan, record, timing
 from resim_bench.errors import UserError
 
@@ -262,6 +263,16 @@ def test_figures(units, capsys, tmp_path):
     assert "no seed of the study mini has run" in capsys.readouterr().err
     cli.main(["study", "mini", "--units", "1"])
     assert cli.main(["figure", "mini", "mini.svg"]) == 0 and Path("mini.svg").is_file()
+    assert cli.main(["figure", "monitor", "monitor.svg"]) == 2
+    assert "no run in work_dirs was monitored: pretrain with --cfg-options monitor.every=1" in capsys.readouterr().err
+    for name in ("mini-moco-v2", "mini-resim-c4"):
+        folder = Path("work_dirs/pretrain", name, "seed-1")
+        folder.mkdir(parents=True)
+        readings = dict.fromkeys(monitor.SHOWN, 0.5)
+        lines = [{"iter": 0, "spread": 0.4}, {"iter": 2} | readings]
+        (folder / monitor.FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert cli.main(["figure", "monitor", "monitor.svg"]) == 0
+    assert all(word in Path("monitor.svg").read_text() for word in ("mini-resim-c4, seed-1", "correspondence", "knn"))
     assert cli.main(["figure", "mini", "mini.pdf"]) == 2
     assert "mini.pdf does not end in .svg or .png" in capsys.readouterr().err
 

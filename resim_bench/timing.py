@@ -126,8 +126,8 @@ def compare(
     )
 
 
-WIDTH = 56
-HEADER = f"{'':{WIDTH}}{'ours':>8}{'reference':>11}  {'unit':10}{'ratio (of each pair)':24}goal"
+WIDTH = 53
+HEADER = f"{'':{WIDTH}}{'ours':>8}{'reference':>11}  {'unit':9}{'ratio (of each pair)':23}goal"
 
 
 def line(row: Comparison) -> str:
@@ -138,7 +138,7 @@ def line(row: Comparison) -> str:
         bound = f"≥ {row.at_least:g}" if row.at_least is not None else f"≤ {row.at_most:g}"
         goal = f"{bound} {'reached' if row.met else 'missed'}"
     numbers = f"{_number(row.ours):>8}{_number(row.reference):>11}"
-    return f"{row.what:{WIDTH}}{numbers}  {row.unit:10}{spread:24}{goal}".rstrip()
+    return f"{row.what:{WIDTH}}{numbers}  {row.unit:9}{spread:23}{goal}".rstrip()
 
 
 def _number(value: float) -> str:

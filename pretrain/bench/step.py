@@ -103,8 +103,9 @@ class PlainReSim(nn.Module):
 
     def __init__(self, model, view_size):
         super().__init__()
+        trunk = resnet(**model.backbone)
         self.register_buffer("queue", F.normalize(torch.randn(model.queue, model.dim), dim=1))
-        self.encoder_q = Encoder(resnet(**model.backbone), model.dim, model.levels)
+        self.encoder_q = Encoder(trunk, model.dim, model.levels)
         self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
         self.model, self.view_size = model, view_size
 

@@ -117,7 +117,7 @@ def test_a_finished_run_is_left_alone(images, finished, capsys):
 
 
 def test_another_configuration_does_not_overwrite(images, finished):
-    with pytest.raises(UserError, match="another configuration .protocol.optimizer.lr was 0.03, is now 0.01"):
+    with pytest.raises(UserError, match="another configuration .protocol.optimizer.lr was 0.06, is now 0.01"):
         pretrain(images, finished.parents[3], options={"optimizer.lr": 0.01})
 
 
@@ -186,10 +186,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(images
 def test_provenance_says_what_was_run(images, finished):
     _, provenance = backbone.load(finished)
     assert provenance["id"] == "mini-resim-c4" and provenance["seed"] == 0 and provenance["epochs"] == 2
-    assert provenance["arch"] == {"depth": 18, "strides": [1, 1, 2, 2]}
+    assert provenance["arch"] == {"depth": 18, "strides": [1, 1, 1, 2], "width": 16}
     assert provenance["overrides"] == TINY | LEVEL_OPTIONS
-    assert provenance["deviations"]["batch"] == [32, 8]
-    assert provenance["deviations"]["dataset.images"] == [1600, 20]
+    assert provenance["deviations"]["batch"] == [64, 8]
+    assert provenance["deviations"]["dataset.images"] == [4000, 20]
     assert "workers" not in provenance["protocol"] and "log_interval" not in provenance["protocol"]
 
 
@@ -215,7 +215,7 @@ def test_resim_fpn_leaves_its_pyramid(images, tmp_path):
     trained = torch.load(next(tmp_path.rglob("last.pth")), weights_only=False)["state_dict"]
     for key, value in backbone.pyramid_state(state).items():
         assert torch.equal(value, trained[key.replace("fpn_", "encoder_q.fpn.")]), key
-    assert provenance["deviations"]["model.levels.p3.window"] == [32, 8]
+    assert provenance["deviations"]["model.levels.p3.window"] == [64, 8]
 
 
 def test_random_statistics_are_those_of_the_images(images, tmp_path):

@@ -6,6 +6,7 @@ from torch import nn
 
 from resim_bench import backbone
 from resim_bench.errors import UserError
+from tests.transfer.conftest import make_backbone, random_pyramid
 from tests.transfer.helpers import TINY_FPN, detector
 from transfer import hooks
 
@@ -46,22 +47,31 @@ def test_loading_wins_over_initialisation_and_loses_to_a_checkpoint(backbone_pat
     assert not torch.equal(before, state["conv1.weight"])
 
 
-def test_what_was_loaded_dropped_and_fresh_is_said(fpn_path, capsys):
+def test_what_was_loaded_dropped_and_fresh_is_said(fpn_path, tmp_path, capsys):
+    narrow = make_backbone(tmp_path / "narrow.safetensors", **random_pyramid())
     convolutions = "neck.lateral_convs.1.conv, neck.lateral_convs.2.conv, neck.lateral_convs.3.conv, "
     convolutions += "neck.fpn_convs.1.conv, neck.fpn_convs.2.conv"
     biases = "fpn_lateral3.bias, fpn_lateral4.bias, fpn_lateral5.bias, fpn_output3.bias, fpn_output4.bias"
     norms = ", neck.lateral_convs.1.bn, neck.lateral_convs.2.bn, neck.lateral_convs.3.bn"
     fresh = f"neck.lateral_convs.0{norms}, neck.fpn_convs.0, neck.fpn_convs.1.bn, neck.fpn_convs.2.bn, neck.fpn_convs.3"
     pyramid = "fpn_lateral3, fpn_lateral4, fpn_lateral5, fpn_output3, fpn_output4"
-    for transfer_id, neck, options, lines in (
+    for path, transfer_id, neck, options, lines in (
         (
+            fpn_path,
             "coco-1x",
             True,
             TINY_FPN,
             [f"loaded backbone, {convolutions}; dropped {biases}", f"fresh {fresh}, rpn_head, roi_head"],
         ),
-        ("coco-1x", False, TINY_FPN, [f"loaded backbone; dropped {pyramid}", "fresh neck, rpn_head, roi_head"]),
         (
+            fpn_path,
+            "coco-1x",
+            False,
+            TINY_FPN,
+            [f"loaded backbone; dropped {pyramid}", "fresh neck, rpn_head, roi_head"],
+        ),
+        (
+            narrow,
             "mini-voc-full",
             False,
             {},
@@ -73,7 +83,7 @@ def test_what_was_loaded_dropped_and_fresh_is_said(fpn_path, capsys):
     ):
         runner = Runner(detector(transfer_id, options))
         capsys.readouterr()
-        hooks.BackboneHook(str(fpn_path), neck).before_train(runner)
+        hooks.BackboneHook(str(path), neck).before_train(runner)
         assert runner.said == lines
         assert capsys.readouterr().out == "".join(f"  {line}\n" for line in lines)
 

@@ -27,7 +27,7 @@ def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
     mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(n)
     half = stdtrit(n - 1, (1 + level) / 2) * error
     p = 2 * stdtr(n - 1, -abs(mean) / error) if error else float(mean == 0)
-    return Paired(mean, mean - half, mean + half, float(p), n)
+    return Paired(mean, float(mean - half), float(mean + half), float(p), n)
 
 
 def prediction_interval(values: Sequence[float], level: float = 0.99) -> tuple[float, float]:

@@ -1,0 +1,20 @@
+"""What the documents say of the mini study is what its records say."""
+
+import tables
+from resim_bench import record
+from resim_bench.experiments import ROOT
+
+TABLE, FIGURE = "mini", ROOT / "docs" / "mini-study.svg"
+
+
+def test_the_table_of_the_findings_is_that_of_the_records():
+    assert tables.report([tables.RECORDS], [TABLE], "markdown") in (ROOT / "docs" / "findings.md").read_text()
+
+
+def test_the_readme_shows_the_table_of_the_records():
+    assert f"```\n{tables.report([tables.RECORDS], [TABLE])}```" in (ROOT / "README.md").read_text()
+
+
+def test_the_figure_is_that_of_the_records(tmp_path):
+    tables.draw(tables.load_studies()["mini"], tables.collect(record.read_all(tables.RECORDS)), tmp_path / "drawn.svg")
+    assert (tmp_path / "drawn.svg").read_bytes() == FIGURE.read_bytes()

@@ -215,7 +215,7 @@ def test_resim_fpn_leaves_its_pyramid(images, tmp_path):
     trained = torch.load(next(tmp_path.rglob("last.pth")), weights_only=False)["state_dict"]
     for key, value in backbone.pyramid_state(state).items():
         assert torch.equal(value, trained[key.replace("fpn_", "encoder_q.fpn.")]), key
-    assert provenance["deviations"]["model.levels.p3.window"] == [64, 8]
+    assert provenance["deviations"]["model.levels.p3.window"] == [32, 8]
 
 
 def test_random_statistics_are_those_of_the_images(images, tmp_path):

@@ -5,11 +5,12 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from resim_bench.backbone import WIDTH
+
 PYRAMID = ("p4", "p3")
-WIDTH = 64  # of every ResNet that has a name
 
 
-def resnet(depth: int = 50, strides=(1, 2, 2, 2), width: int = 64) -> nn.Module:
+def resnet(depth: int = 50, strides=(1, 2, 2, 2), width: int = WIDTH) -> nn.Module:
     """A torchvision ResNet without classifier whose four stages have these strides.
 
     Smaller strides than (1, 2, 2, 2) keep the maps large on small images; parameters and keys stay the same.

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WHOLE = "view"  # as `window`: one window, the whole view, compared with the whole other view
 SLACK = 1e-4  # px; what float32 arithmetic may add to a box that ends exactly at the border
 
 
@@ -102,7 +101,7 @@ def batch_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, level: d
         level: `window`, `stride` and `anchor`, see `pretrain.methods.MoCo`.
         group: images of a batch-norm group.
     """
-    if level["window"] == WHOLE:
+    if level["anchor"] == "view":
         whole = torch.tensor([0.0, 0.0, view_size, view_size]).expand(len(query_crop), 1, 4)
         valid = torch.ones(len(query_crop), 1, dtype=torch.bool)
         return Windows(whole, whole, valid, valid_rows(valid, group))

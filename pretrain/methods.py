@@ -100,8 +100,8 @@ class MoCo(BaseModel):
             view, `dim` of the embedding, `anchor` of the grid (`query` or `overlap`), `reduction` (`image` or
             `window`) and `negatives`: `windows` (equation 2) or, as the release has them, `dense` (every position of
             all key maps) or `dense-group` (of the key maps of the window's batch-norm group, that is of one GPU).
-            For controls: `window="view"` compares the whole views, `positives="permuted"` each window with another of
-            its image, `head` (of `pretrain.encoders.HEADS`) replaces the region head of C4.
+            For controls: `anchor="view"` has one window, the whole of each view; `positives="permuted"` compares each
+            window with another of its image; `head` (of `pretrain.encoders.HEADS`) replaces the region head of C4.
         instance_weight: lambda of the total, sum of the regions' losses + lambda * the instance's.
         bn_group: images that share batch-norm statistics.
         micro_batch: queries that are encoded at a time in training, whole batch-norm groups; None for all. The keys of

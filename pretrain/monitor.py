@@ -131,10 +131,11 @@ class Readings:
             image, target = annotated[index]
             scale = torch.tensor([size / image.width, size / image.height]).repeat(2)
             found = [(o["name"], o["bndbox"]) for o in target["annotation"]["object"]]
-            self.boxes.append(
-                scale * torch.tensor([[float(b[k]) for k in ("xmin", "ymin", "xmax", "ymax")] for _, b in found])
-            )
-            self.labels.append(torch.tensor([names.setdefault(name, len(names) + 1) for name, _ in found]))
+            corners = [[float(box[k]) for k in ("xmin", "ymin", "xmax", "ymax")] for _, box in found]
+            first = torch.tensor([1.0, 1, 0, 0])  # VOC counts pixels from 1, the last included
+            self.boxes.append(scale * (torch.tensor(corners).reshape(-1, 4) - first))
+            labels = [names.setdefault(name, len(names) + 1) for name, _ in found]
+            self.labels.append(torch.tensor(labels, dtype=torch.int64))
             pixels = torch.from_numpy(np.array(image))
             self.images.append(torch.from_numpy(np.array(image.resize((size, size)))))
             drawn = draw_pair(rng, image.width, image.height, spec)
@@ -203,7 +204,8 @@ class MonitorHook(Hook):
     def __init__(self, every: int, epoch_iters: int, **readings):
         self.interval = every * epoch_iters
         self.readings = Readings(**readings)
-        self.losses: list[dict[str, Tensor]] = []  # since the reading before
+        self.losses: dict[str, Tensor] = {}  # added up since the reading before
+        self.since = 0
 
     def before_train(self, runner):
         """Read what training starts from."""
@@ -212,10 +214,14 @@ class MonitorHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Read when an interval is over."""
-        self.losses.append({name: value.detach() for name, value in outputs.items() if name.startswith("loss_")})
+        for name, value in outputs.items():
+            if name.startswith("loss_"):
+                self.losses[name] = self.losses.get(name, 0.0) + value.detach()
+        self.since += 1
         done = runner.iter + 1
         if done % self.interval == 0 or done == runner.max_iters:
             self._read(runner, done)
+            self.losses, self.since = {}, 0
 
     def _read(self, runner, done: int) -> None:
         if not is_main_process():
@@ -223,9 +229,7 @@ class MonitorHook(Hook):
         started = time.perf_counter()
         model = getattr(runner.model, "module", runner.model)
         found = self.readings.read(model.trunk)
-        names = self.losses[0] if self.losses else ()
-        found |= {name: float(sum(step[name] for step in self.losses)) / len(self.losses) for name in names}
-        self.losses.clear()
+        found |= {name: float(value) / self.since for name, value in self.losses.items()}
         seconds = time.perf_counter() - started
         said = "  ".join(f"{name}: {value:.3f}" for name, value in found.items())
         print(f"  Monitor [{done}/{runner.max_iters}]  {said}  time: {seconds:.1f} s", flush=True)

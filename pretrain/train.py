@@ -14,7 +14,6 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 from pretrain import data as pretrain_data
 from pretrain import methods, monitor  # noqa: F401 (registers its hook)
 from pretrain.encoders import HEADS, PYRAMID
-from pretrain.geometry import WHOLE
 from resim_bench import backbone, experiments, record, runs, training
 from resim_bench.errors import UserError
 
@@ -55,7 +54,7 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
 
 LEVEL_CHOICES = {
-    "anchor": ("query", "overlap"),
+    "anchor": ("query", "overlap", "view"),
     "negatives": ("windows", "dense", "dense-group"),
     "reduction": ("image", "window"),
     "positives": ("same", "permuted"),
@@ -127,7 +126,7 @@ def check(recipe: Config, images: int, world_size: int) -> None:
             if value not in known:
                 raise UserError(f"{setting} is one of {', '.join(known)}, not {value}")
         for source, level in recipe.model.levels.items():
-            if level.window != WHOLE and not 0 < level.window < recipe.views.size:
+            if not 0 < level.window < recipe.views.size:
                 raise UserError(
                     f"model.levels.{source}.window of {level.window} px does not fit a view of {recipe.views.size} px"
                 )

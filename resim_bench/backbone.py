@@ -18,6 +18,8 @@ from torch import Tensor
 
 from resim_bench.errors import UserError
 
+WIDTH = 64  # of every ResNet that has a name: an architecture that names none has this one
+
 
 def path(work_dir: Path, pretrain_id: str, seed: int) -> Path:
     """Where a pre-training leaves its backbone; that of given weights has seed 0."""

@@ -235,11 +235,10 @@ def mini(args) -> None:
 
 def _run_unit(trials: list[experiments.Trial], work_dir: Path) -> None:
     """Generate the scenes, and run trials on them."""
-    from pretrain import train
     from resim_bench import unit
     from resim_bench.data import scenes
 
-    scenes.write(Path("data/mini"), pretrain_images=train.load_recipe("mini-moco-v2").dataset.images)
+    scenes.write(Path("data/mini"))
     unit.run(trials, work_dir)
 
 
@@ -332,7 +331,7 @@ def draw(args) -> None:
         runs = {f"{file.parts[-3]}, {file.parts[-2]}": monitor.curves(file.parent) for file in files}
         tables.draw_curves(runs, monitor.SHOWN, args.file)
     else:
-        tables.draw(studies[chosen], tables.collect(record.read_all(tables.RECORDS)), args.file)
+        tables.draw_study(studies[chosen], tables.collect(record.read_all(tables.RECORDS)), args.file)
     print(f"wrote {args.file}")
 
 

@@ -46,13 +46,12 @@ def _parse(folder: Path) -> list[tuple[str, dict]]:
 
 
 def experiments() -> list[Experiment]:
-    """Every experiment that some row names, once, in the order of the tables; a row may have none."""
-    rows = (row for table in reported_tables().values() for row in table["rows"] if "pretrain" in row)
-    return list(dict.fromkeys(Experiment(row["pretrain"], row["transfer"]) for row in rows))
+    """Every experiment that some row names, once, in the order of the tables."""
+    return list(dict.fromkeys(pair for id in reported_tables() for pair in of_table(id)))
 
 
 def of_table(id: str) -> list[Experiment]:
-    """The experiments of a table's rows, in its order."""
+    """The experiments of a table's rows, in its order; a row may have none."""
     return [Experiment(row["pretrain"], row["transfer"]) for row in reported_tables()[id]["rows"] if "pretrain" in row]
 
 

@@ -78,7 +78,7 @@ def runs_of(ids: Iterable[str], trials: int = 1) -> list[Run]:
         UserError: an id that there is not.
     """
     recipes, protocols, tables = experiments.pretrain_ids(), experiments.transfer_ids(), experiments.reported_tables()
-    named = {f"table:{i}" if i in protocols else i: table["rows"] for i, table in tables.items()}
+    named = {f"table:{i}" if i in protocols else i: experiments.of_table(i) for i in tables}
     pretrainings: dict[str, int] = {}
     transfers: Counter[str] = Counter()
     for asked in ids:
@@ -88,9 +88,9 @@ def runs_of(ids: Iterable[str], trials: int = 1) -> list[Run]:
         elif chosen in protocols:
             transfers[chosen] += trials
         else:
-            rows = [row for row in named[chosen] if "pretrain" in row]
-            pretrainings = {row["pretrain"]: 1 for row in rows if row["pretrain"] in recipes} | pretrainings
-            transfers.update({i: trials * n for i, n in Counter(row["transfer"] for row in rows).items()})
+            pairs = named[chosen]
+            pretrainings = {pair.pretrain_id: 1 for pair in pairs if pair.pretrain_id in recipes} | pretrainings
+            transfers.update({i: trials * n for i, n in Counter(pair.transfer_id for pair in pairs).items()})
     found = [Run("pretrain", i, n) for i, n in pretrainings.items()]
     return found + [Run("transfer", i, n) for i, n in transfers.items()]
 

@@ -28,48 +28,63 @@ def run(trials: Iterable[Trial], work_dir: Path) -> None:
         UserError: what the first that failed said; the others are stopped, and continue the next time.
     """
     trials = list(trials)
-    running: list[subprocess.Popen] = []
+    trainings = _Trainings()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         # Pre-trainings come first in the queue: a transfer that waits for one never keeps it from starting.
         trained = {
-            (id, seed): pool.submit(_say_and_do, f"{seed} {id}", ["pretrain", id, *_common(seed, work_dir)], running)
+            (id, seed): pool.submit(trainings.run, f"{seed} {id}", ["pretrain", id, *_common(seed, work_dir)])
             for id, seed in dict.fromkeys((trial.experiment.pretrain_id, trial.seed) for trial in trials)
         }
-        transfers = [pool.submit(_transfer, trial, trained, work_dir, running) for trial in trials]
+        transfers = [pool.submit(_transfer, trial, trained, work_dir, trainings) for trial in trials]
         try:
             for done in as_completed([*trained.values(), *transfers]):
                 done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
-                process.terminate()
+            trainings.stop()
             raise
+
+
+class _Trainings:
+    """Those that run, each in a process of its own. None outlives the stop."""
+
+    def __init__(self):
+        self.processes: list[subprocess.Popen] = []
+        self.stopped = False
+
+    def run(self, name: str, arguments: list[str]) -> None:
+        """Do it, and print what it says behind its name."""
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=os.environ | ONE_THREAD,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.processes.append(process)
+        if self.stopped:
+            process.terminate()
+        line = ""
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"{name:42}{line.rstrip()}", flush=True)
+        if process.wait():
+            said = line.strip().removeprefix("resim-bench: ")
+            raise UserError(said or f"{name} stopped with code {process.returncode}")
+
+    def stop(self) -> None:
+        """End those that run, and any that is about to."""
+        self.stopped = True
+        for process in self.processes:
+            process.terminate()
 
 
 def _common(seed: int, work_dir: Path) -> list[str]:
     return ["--seed", str(seed), "--work-dir", str(work_dir), "--resume"]
 
 
-def _transfer(trial: Trial, trained: dict[tuple[str, int], Future], work_dir: Path, running: list) -> None:
+def _transfer(trial: Trial, trained: dict[tuple[str, int], Future], work_dir: Path, trainings: _Trainings) -> None:
     (pretrain_id, transfer_id), seed = trial
     trained[pretrain_id, seed].result()
-    backbone = ["--backbone", pretrain_id, "--pretrain-seed", str(seed)]
-    arguments = ["transfer", transfer_id, *backbone, *_common(seed, work_dir)]
-    _say_and_do(f"{seed} {pretrain_id}, {transfer_id}", arguments, running)
-
-
-def _say_and_do(name: str, arguments: list[str], running: list) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=os.environ | ONE_THREAD,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    running.append(process)
-    line = ""
-    assert process.stdout is not None
-    for line in process.stdout:
-        print(f"{name:42}{line.rstrip()}", flush=True)
-    if process.wait():
-        raise UserError(line.strip().removeprefix("resim-bench: ") or f"{name} stopped with code {process.returncode}")
+    arguments = ["transfer", transfer_id, "--backbone", pretrain_id, "--pretrain-seed", str(seed)]
+    trainings.run(f"{seed} {pretrain_id}, {transfer_id}", [*arguments, *_common(seed, work_dir)])

@@ -9,7 +9,7 @@ project's path.)
 """
 
 from tables.collect import collect
-from tables.figure import draw, draw_curves
+from tables.figure import draw_curves, draw_study
 from tables.paper import RECORDS, load_tables
 from tables.regress import regress
 from tables.render import FORMS, render, report
@@ -19,8 +19,8 @@ __all__ = [
     "FORMS",
     "RECORDS",
     "collect",
-    "draw",
     "draw_curves",
+    "draw_study",
     "load_studies",
     "load_tables",
     "regress",

@@ -13,7 +13,7 @@ from tables.studies import Study
 STYLE: Any = {"svg.hashsalt": "resim-bench", "svg.fonttype": "none", "font.size": 10}  # the same file each time
 
 
-def draw(study: Study, frame: pd.DataFrame, file: Path) -> None:
+def draw_study(study: Study, frame: pd.DataFrame, file: Path) -> None:
     """AP of the study's rows, a panel a group and a column a row, written as SVG or PNG by the file's ending.
 
     Args:
@@ -32,7 +32,7 @@ def draw(study: Study, frame: pd.DataFrame, file: Path) -> None:
         for line in lines.itertuples()
     ]
     if not any(of_row for _, of_row in values):
-        raise UserError(f"no seed of the study {study.id} has run: run `make {study.id}-study` first")
+        raise UserError(f"no seed of the study {study.id} has run: run `resim-bench study {study.id}` first")
     groups = list(dict.fromkeys(row.group for row in table.rows))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4 * len(groups), 3.6), layout="constrained")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from tables.compare import DEVIATES, NO_VERDICT, SEVERITY
+from tables.paired import Paired
 from tables.paper import Table
 
 ABSENT = "–"
@@ -118,16 +119,15 @@ def _numbers(frame: pd.DataFrame, side: str, best: set) -> list[Number]:
     ]
 
 
+def difference(test: Paired) -> str:
+    """A mean difference with its 95 % interval, like `+1.2 (−0.3 … +2.7)`."""
+    low, mean, high = (one_decimal(value, signed=True) for value in (test.low, test.mean, test.high))
+    return f"{mean} ({low} … {high})"
+
+
 def _versus(table: Table, head) -> tuple[str, ...]:
-    """`+1.2 (−0.3 … +2.7)` for each row that the table compares its own with."""
-    found = []
-    for label in table.differences:
-        test = head.versus.get(label)
-        low, mean, high = (
-            ((one_decimal(x, signed=True)) for x in (test.low, test.mean, test.high)) if test else ("",) * 3
-        )
-        found.append(f"{mean} ({low} … {high})" if test else "")
-    return tuple(found)
+    """The difference to each row that the table compares its own with; empty where there is none."""
+    return tuple(difference(head.versus[label]) if label in head.versus else "" for label in table.differences)
 
 
 def _best(frame: pd.DataFrame, side: str) -> set[tuple[int, str]]:

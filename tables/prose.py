@@ -161,7 +161,8 @@ def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
         return []
     if len(ran) < len(study.seeds):
         return [("", f"{len(ran)} of the study's {len(study.seeds)} seeds have run: it is judged when all have.")]
-    tested = "Claims are about differences within seeds: paired t-tests, of which the secondary ones share 5 % (Holm)."
+    tested = "Claims are about differences within seeds, shown with their 95 % intervals: paired t-tests, of which the "
+    tested += "secondary ones share 5 % (Holm)."
     items = [("", f"All {len(ran)} seeds of the study have run. {tested}")]
     for claim, found in itertools.groupby(studies.judge(study, frame), key=lambda judged: judged.claim):
         outcomes = "; ".join(_outcome(judged, table) for judged in found)
@@ -171,9 +172,8 @@ def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
 
 def _outcome(judged: studies.Judged, table: Table) -> str:
     test = judged.found
-    low, mean, high = (layout.one_decimal(value, signed=True) for value in (test.low, test.mean, test.high))
     correlation = f"{judged.correlation:.2f}".replace("-", "−")
-    numbers = f"{mean} (95 % {low} … {high}), p {_p(test.p)}, n {test.n}, r {correlation}"
+    numbers = f"{layout.difference(test)}, p {_p(test.p)}, n {test.n}, r {correlation}"
     return f"{table.heading(judged.metric)} {judged.verdict}: {numbers}"
 
 

@@ -39,7 +39,8 @@ def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
     new, kept = record.read_all(new_root), record.read_all(kept_root)
     frame = collect([*new, *kept])
     others = [one for one in new if one not in kept]
-    of_studies, outside = _against_studies(collect(others), collect(kept))
+    now, before = collect(others), collect(kept)
+    of_studies, outside = _against_studies(now, before)
     judged = frame[(frame.recipe == "published") & frame.metric.map(is_ap) & frame.verdict.isin(COMPARED)]
     p_values = [compare.p_below(*line) for line in zip(judged.metric, judged.difference, judged.error, strict=True)]
     failed = judged[compare.holm(p_values)]
@@ -47,7 +48,7 @@ def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
         _against_the_paper(frame),
         _gains(frame),
         _claims(frame),
-        _against_earlier(others, kept),
+        _against_earlier(now, before),
         of_studies,
         _verdict(failed, len(judged), outside),
     ]
@@ -87,10 +88,9 @@ def _claims(frame: pd.DataFrame) -> str:
     return _block("What the summary says", items) if items else ""
 
 
-def _against_earlier(new: list[dict], kept: list[dict]) -> str:
+def _against_earlier(new: pd.DataFrame, kept: pd.DataFrame) -> str:
     columns = ["ran", "transfer", "metric"]
-    now, before = (_followed(collect(records)) for records in (new, kept))
-    both = now.merge(before, on=columns, suffixes=("_now", "_before"))
+    both = _followed(new).merge(_followed(kept), on=columns, suffixes=("_now", "_before"))
     if not len(both):
         return ""
     both["difference"] = both.ours_now - both.ours_before

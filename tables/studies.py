@@ -1,10 +1,10 @@
 """Studies: claims and seeds that were written down before the seeds ran, and what the records say of them."""
 
+import functools
 import statistics
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
@@ -27,9 +27,9 @@ class Claim:
     """
 
     text: str
-    above: tuple[str, ...]
-    below: tuple[str, ...]
-    metrics: tuple[str, ...]
+    above: list[str]
+    below: list[str]
+    metrics: list[str]
     primary: bool = False
 
 
@@ -44,7 +44,7 @@ class Study:
     table: str
     first_seed: int
     last_seed: int
-    claims: tuple[Claim, ...]
+    claims: list[Claim]
     unit: str = "seed"
 
     @property
@@ -70,16 +70,11 @@ class Judged(NamedTuple):
     verdict: str
 
 
+@functools.cache
 def load_studies() -> dict[str, Study]:
     """All plans by id, their file name."""
-    return {file.stem: _read(file) for file in sorted(FOLDER.glob("*.toml"))}
-
-
-def _read(file: Path) -> Study:
-    plan = tomllib.loads(file.read_text("utf-8"))
-    sides = ("above", "below", "metrics")
-    claims = tuple(Claim(**claim | {key: tuple(claim[key]) for key in sides}) for claim in plan["claims"])
-    return Study(id=file.stem, **plan | {"claims": claims})
+    plans = {file.stem: tomllib.loads(file.read_text("utf-8")) for file in sorted(FOLDER.glob("*.toml"))}
+    return {id: Study(id=id, **plan | {"claims": [Claim(**c) for c in plan["claims"]]}) for id, plan in plans.items()}
 
 
 def study_of(table: str) -> Study | None:

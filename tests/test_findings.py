@@ -16,5 +16,6 @@ def test_the_readme_shows_the_table_of_the_records():
 
 
 def test_the_figure_is_that_of_the_records(tmp_path):
-    tables.draw(tables.load_studies()["mini"], tables.collect(record.read_all(tables.RECORDS)), tmp_path / "drawn.svg")
+    frame = tables.collect(record.read_all(tables.RECORDS))
+    tables.draw_study(tables.load_studies()["mini"], frame, tmp_path / "drawn.svg")
     assert (tmp_path / "drawn.svg").read_bytes() == FIGURE.read_bytes()

@@ -88,7 +88,7 @@ def _backbone(cfg: Config, folder: Path) -> Path:
     """An untrained trunk; its residuals start at zero, so that frozen ones stay in scale without calibration."""
     from mmdet.models.backbones import ResNet
 
-    trunk = ResNet(cfg.model.backbone.depth, base_channels=cfg.model.backbone.get("base_channels", 64))
+    trunk = ResNet(cfg.model.backbone.depth, base_channels=cfg.model.backbone.get("base_channels", backbone.WIDTH))
     trunk.init_weights()
     path = folder / "backbone.safetensors"
     backbone.save(path, trunk.state_dict(), {})

@@ -123,8 +123,8 @@ def _check_backbone(cfg: Config, path: Path, transfer_id: str) -> dict:
     state_dict, provenance = backbone_file.load(path)
     trunk, head = cfg.model.backbone, cfg.model.roi_head.get("shared_head")
     strides = [*trunk.strides, *([head.stride] if head else [])]
-    wanted = {"depth": trunk.depth, "strides": strides, "width": trunk.get("base_channels", 64)}
-    found = {"width": 64} | provenance["arch"]
+    wanted = {"depth": trunk.depth, "strides": strides, "width": trunk.get("base_channels", backbone_file.WIDTH)}
+    found = {"width": backbone_file.WIDTH} | provenance["arch"]
     if found != wanted:
         raise UserError(
             f"{transfer_id} needs a ResNet of {_spell(wanted)}, but the backbone has {_spell(found)}: "

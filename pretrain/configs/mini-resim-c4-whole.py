@@ -4,4 +4,4 @@ Run: resim-bench study mini-controls
 """
 
 _base_ = "mini-resim-c4.py"
-model = dict(levels=dict(c4=dict(window="view")))
+model = dict(levels=dict(c4=dict(anchor="view")))

@@ -105,7 +105,7 @@ def test_a_batch_has_the_windows_of_its_anchor(anchor):
 
 def test_one_window_may_be_the_whole_view():
     """Wherever the crops lie: there is nothing to correspond."""
-    found = batch_windows(*random_crops(4), 56, {"window": "view", "stride": 8, "anchor": "query"}, group=2)
+    found = batch_windows(*random_crops(4), 56, {"window": 12, "stride": 8, "anchor": "view"}, group=2)
     assert found.query_boxes.tolist() == found.key_boxes.tolist() == [[[0, 0, 56, 56]]] * 4
     assert found.valid.all() and [rows.tolist() for rows in found.rows] == [[0, 1], [2, 3]]
 

@@ -108,7 +108,7 @@ CHANGES = [
     {"negatives": "dense"},
     {"negatives": "dense-group"},
     {"positives": "permuted"},
-    {"window": "view"},
+    {"anchor": "view"},
     {"head": "conv1x1"},
     {"head": "mlp"},
 ]

@@ -122,7 +122,7 @@ def test_mini_resim_differs_from_mini_moco_as_the_real_ones_do():
     ("control", "changes"),
     [
         ("mini-resim-c4-permuted", {"positives"}),
-        ("mini-resim-c4-whole", {"window"}),
+        ("mini-resim-c4-whole", {"anchor"}),
         ("mini-resim-c4-w16-s16", {"window", "stride"}),
         ("mini-resim-c4-w48-s16", {"stride"}),
         ("mini-resim-c4-w64-s48", {"window", "stride"}),

@@ -1,5 +1,6 @@
 """Generated scenes: the same for the same seed, true to their masks, whole or absent."""
 
+import inspect
 import json
 import time
 import xml.etree.ElementTree as ElementTree
@@ -10,8 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
+from pretrain import train
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
+from transfer import protocols
 
 SMALL = {"pretrain_images": 3, "train_images": 12, "test_images": 4}
 
@@ -240,3 +243,14 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
     with pytest.raises(error):
         scenes.write(tmp_path / "mini", **SMALL)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_defaults_are_what_mini_trains_on():
+    """`resim-bench mini` writes them as they are."""
+    counts = {name: p.default for name, p in inspect.signature(scenes.write).parameters.items() if "images" in name}
+    expected = protocols.load("mini-voc-full").expected_data
+    assert counts == {
+        "pretrain_images": train.load_recipe("mini-moco-v2").dataset.images,
+        "train_images": expected.train_images,
+        "test_images": expected.test_images,
+    }

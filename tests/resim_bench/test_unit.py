@@ -3,6 +3,7 @@
 import json
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -10,12 +11,13 @@ from resim_bench import unit
 from resim_bench.errors import UserError
 from resim_bench.experiments import Experiment, Trial
 
+PAIRS = [Experiment(p, t) for t in ("mini-voc-full", "mini-voc-frozen") for p in ("mini-random", "mini-moco-v2")]
+
 
 def with_seed(seed):
     return [Trial(pair, seed) for pair in PAIRS]
 
 
-PAIRS = [Experiment(p, t) for t in ("mini-voc-full", "mini-voc-frozen") for p in ("mini-random", "mini-moco-v2")]
 SCRIPT = """
     import json, os, pathlib, sys, time
     folder, verb, id = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -69,3 +71,14 @@ def test_what_fails_says_why_and_stops_the_others(folder, monkeypatch):
     with pytest.raises(UserError, match="^the disk is full: make room$"):
         unit.run(with_seed(0), folder)
     assert "ended" not in (folder / "began").read_text()
+
+
+def test_what_starts_after_the_stop_ends_at_once(folder):
+    """The worker whose training failed takes the next from the queue before the others are told."""
+    (folder / "slow").touch()
+    trainings = unit._Trainings()
+    trainings.stop()
+    started = time.monotonic()
+    with pytest.raises(UserError):
+        trainings.run("late", ["pretrain", "mini-random"])
+    assert time.monotonic() - started < 30

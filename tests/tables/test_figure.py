@@ -20,13 +20,13 @@ def frame(make_record, seeds):
 def test_the_same_records_give_the_same_file(make_record, tmp_path, name):
     files = [tmp_path / folder / name for folder in ("one", "other")]
     for file in files:
-        tables.draw(PLAN, frame(make_record, [1, 2]), file)
+        tables.draw_study(PLAN, frame(make_record, [1, 2]), file)
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_every_seed_of_the_plan_is_a_dot_and_a_line(make_record, tmp_path):
-    tables.draw(PLAN, frame(make_record, [0, 1, 2, 3]), tmp_path / "a.svg")
-    tables.draw(PLAN, frame(make_record, [1, 2]), tmp_path / "b.svg")
+    tables.draw_study(PLAN, frame(make_record, [0, 1, 2, 3]), tmp_path / "a.svg")
+    tables.draw_study(PLAN, frame(make_record, [1, 2]), tmp_path / "b.svg")
     text = (tmp_path / "a.svg").read_text()
     for word in ("full fine-tuning", "frozen backbone", "random init.", "MoCo-v2", "ReSim-C4", "AP, per cent"):
         assert word in text
@@ -35,6 +35,6 @@ def test_every_seed_of_the_plan_is_a_dot_and_a_line(make_record, tmp_path):
 
 
 def test_without_a_seed_there_is_nothing_to_draw(make_record, tmp_path):
-    with pytest.raises(UserError, match="no seed of the study mini has run: run `make mini-study` first"):
-        tables.draw(PLAN, frame(make_record, [0]), tmp_path / "a.svg")
+    with pytest.raises(UserError, match="no seed of the study mini has run: run `resim-bench study mini` first"):
+        tables.draw_study(PLAN, frame(make_record, [0]), tmp_path / "a.svg")
     assert not (tmp_path / "a.svg").exists()

@@ -3,8 +3,8 @@
 Paper: none; `make mini-study` asks whether the paper's finding shows at this size.
 Run: resim-bench transfer mini-voc-full --backbone mini-resim-c4 --data data/mini/VOCdevkit
 Expect: what `resim-bench tables mini` shows.
-C4 has stride 4, as in pre-training, and 24 × 24 cells of a scene. Regions are pooled to 6 × 6 cells instead of 14 × 14,
-which halves the time: res5 on regions is most of it.
+C4 has stride 4, as in pre-training, and 24 × 24 cells of a scene. Regions are pooled to 6 × 6 cells instead of 14 × 14:
+res5 on them takes much of the time.
 """
 
 _base_ = "./voc-full.py"

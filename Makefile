@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/resim-bench
 
-.PHONY: help mini mini-study mini-controls test test-slow check tables regress list data bench
+.PHONY: help mini mini-study mini-controls photos test test-slow check tables regress list data bench
 .DEFAULT_GOAL := help
 
 help: $(RUN)
@@ -18,6 +18,10 @@ mini-study: $(RUN)
 
 mini-controls: $(RUN)
 	@$(RUN) study mini-controls $(ARGS)
+
+photos: $(RUN)
+	@$(RUN) study photos-cards $(ARGS)
+	@$(RUN) study photos-coco $(ARGS)
 
 pretrain-%: $(RUN)
 	@$(RUN) pretrain '$**' --resume $(ARGS)

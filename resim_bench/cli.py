@@ -87,7 +87,9 @@ def build_parser() -> Parser:
         "--seed", type=_natural, default=0, metavar="N", help="seed of pre-training and transfer (default: 0)"
     )
     study = command("study", run_study, "run a study, a unit at a time, and keep its records", [place])
-    study.add_argument("id", metavar="ID", help="mini or mini-controls; their plans are in tables/studies")
+    study.add_argument(
+        "id", metavar="ID", help="a plan in tables/studies: mini, mini-controls, photos-cards or photos-coco"
+    )
     study.add_argument("--units", type=_positive, metavar="N", help="stop after N units; start it again to go on")
     pretrain = command("pretrain", pretrain_ids, "pre-train recipes into backbone files", [training])
     pretrain.add_argument("id", metavar="ID", help="a pre-training id, or a pattern such as 'in100-*'")
@@ -234,11 +236,12 @@ def mini(args) -> None:
 
 
 def _run_unit(trials: list[experiments.Trial], work_dir: Path) -> None:
-    """Generate the scenes, and run trials on them."""
+    """Generate the scenes where they are needed, and run trials."""
     from resim_bench import unit
     from resim_bench.data import scenes
 
-    scenes.write(Path("data/mini"))
+    if any(trial.experiment.pretrain_id.startswith("mini-") for trial in trials):
+        scenes.write(Path("data/mini"))
     unit.run(trials, work_dir)
 
 

@@ -52,15 +52,24 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
 
 
 def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with `versus`, each line's differences to the rows that its table names, over the seeds of both."""
+    """The frame with `versus`, each line's differences to the rows that its table names, over the seeds of both.
+
+    A row's own group comes first where a label is in several.
+    """
     tables = load_tables()
-    values = {(line.table, line.label, line.metric): line.by_seed for line in frame.itertuples()}
+    of_group: dict[tuple, dict] = {}
+    of_table: dict[tuple, dict] = {}
+    for line in frame[frame.verdict != compare.DEVIATES].itertuples():
+        of_group[line.table, line.metric, line.label, line.group] = line.by_seed
+        of_table.setdefault((line.table, line.metric, line.label), line.by_seed)
     versus = []
     for line in frame.itertuples():
         found = {}
+        own = of_group.get((line.table, line.metric, line.label, line.group), {})
         for label in tables[line.table].differences:
-            other = values[line.table, label, line.metric]
-            differences = [value - other[seed] for seed, value in line.by_seed.items() if seed in other]
+            key = line.table, line.metric, label
+            other = of_group.get((*key, line.group), of_table.get(key, {}))
+            differences = [value - other[seed] for seed, value in own.items() if seed in other]
             if label != line.label and len(differences) > 1:
                 found[label] = paired(differences)
         versus.append(found)

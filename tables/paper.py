@@ -52,7 +52,7 @@ class Table:
     stands at its right, both under their `short` titles. `notes` are footnotes by name: a row names those that are
     about it, one that no row names is about the whole table. `run` are the commands that fill the table where they
     cannot be told from its ids; `closing` is a last sentence on what the table shows. In a table of our own each row is
-    compared, seed by seed, with those that `differences` names. With `check` off, the numbers
+    compared, seed by seed, with those that `differences` names, its group's first. With `check` off, the numbers
     scatter more than the stated priors, and new ones are not held against earlier ones.
     """
 

@@ -196,16 +196,21 @@ class VOCAveragePrecision(BaseMetric):
 
 
 def coco_average_precision(
-    detections: Sequence[dict], annotations: Path, classes: Sequence[str], evaluator: str = "pycocotools"
+    detections: Sequence[dict],
+    annotations: Path,
+    classes: Sequence[str],
+    evaluator: str = "pycocotools",
+    kinds: Sequence[str] = ("box", "mask"),
 ) -> dict[str, float]:
     """`box_AP`, `box_AP50`, `box_AP75`, `mask_AP`, `mask_AP50`, `mask_AP75` in per cent, unrounded.
 
     Args:
-        detections: one dict each: `image_id`, `label`, `score`, `bbox` (x, y, width, height), `segmentation` (a
-            run-length code); without any, all six are 0.
+        detections: one dict each: `image_id`, `label`, `score`, `bbox` (x, y, width, height) and, where masks are
+            asked for, `segmentation` (a run-length code); without any detection, all numbers are 0.
         annotations: COCO's file of the images, with one object at least that is no crowd.
         classes: names by label; one that the file does not have is not evaluated.
         evaluator: whose evaluation, a key of `COCO_EVALUATORS`.
+        kinds: `box`, `mask` or both.
     """
     index, evaluation_of = COCO_EVALUATORS[evaluator]
     metrics = {}
@@ -215,9 +220,10 @@ def coco_average_precision(
         known = [
             d | {"category_id": numbers[classes[d["label"]]]} for d in detections if classes[d["label"]] in numbers
         ]
-        for name, kind, place in (("box", "bbox", "bbox"), ("mask", "segm", "segmentation")):
+        for name in kinds:
+            iou, place = {"box": ("bbox", "bbox"), "mask": ("segm", "segmentation")}[name]
             found = [{key: d[key] for key in ("image_id", "category_id", "score", place)} for d in known]
-            evaluation = evaluation_of(truth, truth.loadRes(found) if found else index(), kind)
+            evaluation = evaluation_of(truth, truth.loadRes(found) if found else index(), iou)
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
@@ -232,14 +238,14 @@ class COCOAveragePrecision(BaseMetric):
 
     Args:
         data_root: the COCO folder, whose file of val2017 says what is to be found.
-        evaluator: as `coco_average_precision` has it.
+        evaluator, kinds: as `coco_average_precision` has them.
     """
 
     default_prefix = "coco"
 
-    def __init__(self, data_root, evaluator="pycocotools", **kwargs):
+    def __init__(self, data_root, evaluator="pycocotools", kinds=("box", "mask"), **kwargs):
         super().__init__(**kwargs)
-        self.data_root, self.evaluator = data_root, evaluator
+        self.data_root, self.evaluator, self.kinds = data_root, evaluator, kinds
 
     def process(self, data_batch, data_samples):
         """Keep the detections of a batch, image by image, with masks as run-length codes."""
@@ -250,14 +256,17 @@ class COCOAveragePrecision(BaseMetric):
                 "label": found["labels"].tolist(),
                 "score": found["scores"].tolist(),
                 "bbox": np.concatenate([corner, opposite - corner], axis=1).tolist(),
-                # Run lengths go down the columns, and OpenCV turns a mask six times as fast as numpy.
-                "segmentation": [run_length.encode(cv2.transpose(mask).T) for mask in found["masks"].view(np.uint8)],
             }
+            if "mask" in self.kinds:
+                masks = found["masks"].view(np.uint8)
+                # Run lengths go down the columns, and OpenCV turns a mask six times as fast as numpy.
+                columns["segmentation"] = [run_length.encode(cv2.transpose(mask).T) for mask in masks]
             detections = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
             self.results.append([{"image_id": sample["img_id"]} | detection for detection in detections])
 
     def compute_metrics(self, results):
-        """The six numbers over all images."""
+        """The numbers over all images, three a kind."""
         detections = [detection for image in results for detection in image]
         annotations = coco.annotation_file(coco.find_coco(self.data_root), "test")
-        return coco_average_precision(detections, annotations, self.dataset_meta["classes"], self.evaluator)
+        classes = self.dataset_meta["classes"]
+        return coco_average_precision(detections, annotations, classes, self.evaluator, self.kinds)

@@ -11,7 +11,8 @@ from resim_bench import experiments, training
 from resim_bench.errors import UserError
 from transfer.datasets import DetectionFolder
 
-# Where MMDetection reads what the command line or the top of a config says, and what a type of data set adds to that.
+# Where MMDetection reads what the command line or the top of a config says, and what a type of data set or a mask head
+# adds to that.
 _SET_BY = {
     "train_dataloader.batch_size": "total_batch",
     "train_dataloader.sampler.batch_size": "total_batch",
@@ -27,18 +28,16 @@ _SET_BY = {
 }
 _SET_BY_TOO = {
     "VOCFolder": {},
-    "COCOFolder": {
-        "model.roi_head.mask_head.num_classes": "classes",
-        "test_evaluator.data_root": "--data",
-    },
+    "COCOFolder": {"test_evaluator.data_root": "--data"},
 }
+_SET_BY_WITH_MASKS = {"model.roi_head.mask_head.num_classes": "classes"}
 
 
 def _set_by(cfg: Config) -> dict[str, str]:
     kind = cfg.train_dataloader.dataset.type
     if kind not in _SET_BY_TOO:
         raise UserError(f"train_dataloader.dataset.type is {kind}: known are {' and '.join(_SET_BY_TOO)}")
-    return _SET_BY | _SET_BY_TOO[kind]
+    return _SET_BY | _SET_BY_TOO[kind] | (_SET_BY_WITH_MASKS if "mask_head" in cfg.model.roi_head else {})
 
 
 def data_set(cfg: Config) -> type[DetectionFolder]:

@@ -64,11 +64,13 @@ def problem_of_files(folder: Path, sizes: dict[str, int]) -> str:
     return _too_few(len(found), len(sizes), "files") or (f"wrong size: {wrong[0]}" if wrong else "")
 
 
-def problem_of_classes(folder: Path, classes: int, expected: int, listed: Collection[str] | None = None) -> str:
-    """Count the wnid folders of an ImageFolder, all or those of a list, and the images in them."""
+def problem_of_classes(
+    folder: Path, classes: int, expected: int, listed: Collection[str] | None = None, named: str = "n????????"
+) -> str:
+    """Count the folders of an ImageFolder, all that are `named` so (wnids) or a list's, and the images in them."""
     if not folder.is_dir():
         return "missing"
-    wnids = {name for name in os.listdir(folder) if fnmatch.fnmatchcase(name, "n????????")}
+    wnids = {name for name in os.listdir(folder) if fnmatch.fnmatchcase(name, named)}
     wnids = wnids if listed is None else wnids & set(listed)
     images = sum(len(_stems(folder / wnid, ".jpeg", ".jpg")) for wnid in wnids)
     return (
@@ -167,12 +169,36 @@ DATA_SETS: dict[str, list[Part]] = {
         ),
     ],
     "mini": [Part("generated scenes", "mini-*", "mini", 22_000_000, problem_of_scenes)],
+    "photos": [
+        Part(
+            "Caltech-101",
+            "photos-*",
+            "caltech101/train",
+            66_000_000,
+            partial(problem_of_classes, classes=101, expected=7276, named="*"),
+        ),
+        Part(
+            "playing cards",
+            "photos-*",
+            "cards/VOCdevkit/VOC2007",
+            17_000_000,
+            partial(problem_of_voc, split="trainval", expected=296),
+        ),
+        Part(
+            "a part of COCO",
+            "photos-*",
+            "coco_small/train2017",
+            13_000_000,
+            partial(problem_of_images, expected=208),
+        ),
+    ],
 }
 HOW_TO_GET = {
     "voc": "`resim-bench data get voc` downloads {:.1f} GB",
     "coco": "`resim-bench data get coco` downloads {:.1f} GB",
     "imagenet": "`resim-bench data get imagenet` says how to get it",
     "mini": "`resim-bench mini` generates the scenes",
+    "photos": "docs/findings.md says what the photographs are, and to use your own",
 }
 
 
@@ -196,7 +222,7 @@ def report(root: Path = Path("data")) -> str:
     lines[:0] = [f"looked for in {root}", ""]
     lines += ["", "which tables need it"]
     for ids in dict.fromkeys(part.ids for parts in DATA_SETS.values() for part in parts):
-        lines.append(f"  {ids:9}{', '.join(_tables(ids)) or 'none'}")
+        lines.append(f"  {ids:10}{', '.join(_tables(ids)) or 'none'}")
     if lacking:
         lines += ["", "how to get the rest"]
         lines += [f"  {HOW_TO_GET[name].format(size / 1e9)}" for name, size in lacking.items()]

@@ -140,6 +140,15 @@ def test_a_control_differs_by_what_it_is_about_alone(control, changes):
     assert {key.removeprefix("model.levels.c4.") for key in differing} == changes
 
 
+@pytest.mark.parametrize("method", ["random", "moco-v2", "resim-c4"])
+def test_photographs_change_the_data_and_the_epochs_alone(method):
+    mini, photos = settings(f"mini-{method}"), settings(f"photos-{method}")
+    differing = {"dataset.name", "dataset.images", "dataset.classes"} | ({"epochs"} if method != "random" else set())
+    assert set(runs.deviations(mini, photos)) == differing
+    steps = [found["epochs"] * (found["dataset.images"] // found["batch"]) for found in (mini, photos)]
+    assert steps[1] == pytest.approx(steps[0], rel=0.1)
+
+
 def test_mini_windows_are_the_ablation_s_in_cells():
     for name in ("", "-w16-s16", "-w48-s16", "-w64-s48"):
         mini, full = (train.load_recipe(f"{data}-resim-c4{name}").model.levels.c4 for data in ("mini", "in100"))

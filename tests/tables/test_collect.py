@@ -7,6 +7,7 @@ import pytest
 import tables
 from resim_bench import record
 from tables import compare
+from tables.paired import paired
 
 RESIM = ("in100-resim-c4", "voc-full")  # reported 55.9 / 81.3 / 62.1
 SETTING = {"epochs": [500, 1]}
@@ -19,7 +20,7 @@ def lines(records, table="in100-voc", pretrain="in100-resim-c4"):
 
 def test_the_frame_has_every_number_of_the_tables_once():
     frame = tables.collect([])
-    assert len(frame) == 3 * (4 + 5 + 5 + 14 + 3 + 6 + 14) + 6 * (9 + 9 + 10 + 5)
+    assert len(frame) == 3 * (4 + 5 + 5 + 14 + 3 + 6 + 14 + 6 + 6) + 6 * (9 + 9 + 10 + 5)
     assert not frame.duplicated(["table", "row", "metric"]).any()
     assert frame.reported.notna().sum() == 186
 
@@ -211,3 +212,45 @@ def test_a_named_deviation_is_not_named_twice(make_record, no_pinned_protocols):
     no_pinned_protocols["pretrain"]["in100-resim-c4"] = record.digest({"batch": 256})
     line = lines([make_record(*RESIM, deviations=SETTING)]).loc["AP"]
     assert line.deviations == ("pretrain.epochs 500 → 1",)
+
+
+def test_rows_are_compared_seed_by_seed_with_those_of_their_group(make_record):
+    def trial(method, setting, seed, ap):
+        names = f"photos-{method}", f"photos-cards-{setting}"
+        return make_record(*names, metrics={"AP": ap, "AP50": ap, "AP75": ap}, seeds=(seed, seed))
+
+    records = [
+        *(trial("moco-v2", "full", seed, 40.0 + seed) for seed in (1, 2, 3)),
+        *(trial("resim-c4", "full", seed, 41.0 + seed) for seed in (1, 2, 3)),
+        *(trial("moco-v2", "frozen", seed, 10.0 * seed) for seed in (1, 2, 3)),
+        *(trial("resim-c4", "frozen", seed, 10.0 * seed + seed) for seed in (1, 2, 9)),
+        trial("random", "frozen", 1, 5.0),
+    ]
+
+    def found(records):
+        frame = tables.collect(records)
+        lines = frame[(frame.table == "photos-cards") & (frame.metric == "AP")].itertuples()
+        return {(line.label, line.group): line.versus for line in lines}
+
+    versus = found(records)
+    assert versus["ReSim-C4", "full fine-tuning"] == {"MoCo-v2": paired([1.0, 1.0, 1.0])}
+    assert versus["ReSim-C4", "frozen backbone"] == {"MoCo-v2": paired([1.0, 2.0])}, "one seed is no pair"
+    assert versus["MoCo-v2", "frozen backbone"] == {}
+    for one in records:
+        if one["pretrain"]["id"] == "photos-moco-v2":
+            one["pretrain"]["deviations"] = {"epochs": [4, 1]}
+    assert not any(found(records).values()), "what deviates is compared with nothing"
+
+
+def test_a_row_is_compared_with_one_of_another_group_where_its_own_has_none(make_record):
+    ids = ("mini-moco-v2", "mini-resim-c4", "mini-resim-c4-permuted")
+    metrics = [dict.fromkeys(("AP", "AP50", "AP75"), ap) for ap in (10.0, 16.0, 8.0)]
+    records = [
+        make_record(id, "mini-voc-frozen", metrics=of_row, seeds=(seed, seed))
+        for id, of_row in zip(ids, metrics, strict=True)
+        for seed in (1, 2)
+    ]
+    frame = tables.collect(records)
+    lines = frame[(frame.table == "mini-controls") & (frame.metric == "AP")].set_index("label").versus
+    assert lines["windows permuted"] == {"MoCo-v2": paired([-2.0, -2.0]), "ReSim-C4": paired([-8.0, -8.0])}
+    assert lines["ReSim-C4"] == {"MoCo-v2": paired([6.0, 6.0])}

@@ -241,6 +241,16 @@ def test_faster_coco_eval_equals_pycocotools(coco_folder, seed):
     assert coco_average_precision([], file, CLASSES, "faster-coco-eval") == dict.fromkeys(measured, 0)
 
 
+def test_a_detector_without_masks_is_measured_by_its_boxes(three_red):
+    found = {"bboxes": torch.tensor([[10.0, 10, 30, 30]]), "scores": torch.tensor([0.9])}
+    found["labels"] = torch.tensor([CLASSES.index("red")])
+    metric = COCOAveragePrecision(three_red.parents[1], kinds=["box"])
+    metric.dataset_meta = {"classes": CLASSES}
+    metric.process(None, [{"img_id": 10, "pred_instances": found}])
+    measured = metric.evaluate(1)
+    assert measured == dict.fromkeys(("coco/box_AP", "coco/box_AP50", "coco/box_AP75"), pytest.approx(100 * 34 / 101))
+
+
 @pytest.mark.parametrize("evaluator", COCO_EVALUATORS)
 def test_cocos_metric_of_the_test_loop_reads_samples_and_is_silent(three_red, capsys, evaluator):
     masks = torch.zeros(2, 64, 96, dtype=torch.bool)

@@ -131,6 +131,8 @@ def test_the_learning_rate_is_detectron2s_at_every_iteration(built):
         ("voc-frozen", "voc-full", {"model.backbone.frozen_stages": [-1, 3]}),
         ("voc-frozen-res5", "voc-frozen", {"model.roi_head.shared_head.frozen": [False, True]}),
         ("mini-voc-frozen", "mini-voc-full", {"model.backbone.frozen_stages": [-1, 3]}),
+        ("photos-cards-frozen", "photos-cards-full", {"model.backbone.frozen_stages": [-1, 3]}),
+        ("photos-coco-frozen", "photos-coco-full", {"model.backbone.frozen_stages": [-1, 3]}),
     ],
 )
 def test_the_frozen_protocols_differ_by_the_freeze_alone(frozen_id, free_id, difference):
@@ -143,6 +145,13 @@ def test_the_frozen_protocols_differ_by_the_freeze_alone(frozen_id, free_id, dif
                 cfg = cfg[part]
             cfg.pop(last)
     assert free == frozen
+
+
+def test_photographs_change_sizes_anchors_and_the_metric_alone():
+    sizes = {"train.RandomChoiceResize.scales", "test.Resize.scale", "model.rpn_head.anchor_generator.scales"}
+    assert set(differences("mini-voc-full", "photos-cards-full")) == sizes
+    changed = differences("photos-cards-full", "photos-coco-full")
+    assert set(changed) == {"metric.type", "metric.kinds"} and changed["metric.kinds"][1] == ["box"]
 
 
 def test_the_frozen_models(tmp_path):

@@ -223,6 +223,9 @@ def test_the_command_line_reaches_both_heads_and_the_metric():
     assert heads.bbox_head.num_classes == heads.mask_head.num_classes == 2
     assert cfg.test_evaluator.data_root == cfg.test_dataloader.dataset.data_root == "folder"
     assert "folder" not in str(protocols.summary(cfg))
+    boxes_alone = resolved("photos-coco-full", data="folder", classes=["a", "b"])
+    assert boxes_alone.model.roi_head.bbox_head.num_classes == 2 and "mask_head" not in boxes_alone.model.roi_head
+    assert boxes_alone.test_evaluator.data_root == "folder"
 
 
 def test_random_weights_are_frozen_in_the_frozen_tables_alone():

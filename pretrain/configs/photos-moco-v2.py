@@ -1,0 +1,10 @@
+"""MoCo-v2 of mini on photographs: Caltech-101 scaled to a short side of 128 px.
+
+As many iterations as on the scenes.
+
+Run: resim-bench study photos-cards
+"""
+
+_base_ = "mini-moco-v2.py"
+dataset = dict(name="caltech101", root="data/caltech101", images=7276, classes=101)
+epochs = 4

@@ -6,6 +6,7 @@ many cores there are.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -26,7 +27,9 @@ def run(trials: Iterable[Trial], work_dir: Path) -> None:
 
     Raises:
         UserError: what the first that failed said; the others are stopped, and continue the next time.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, which no training outlives either.
     """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     trials = list(trials)
     trainings = _Trainings()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -43,12 +46,14 @@ def run(trials: Iterable[Trial], work_dir: Path) -> None:
             pool.shutdown(wait=False, cancel_futures=True)
             trainings.stop()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 class _Trainings:
     """Those that run, each in a process of its own. None outlives the stop."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.processes: list[subprocess.Popen] = []
         self.stopped = False
 

@@ -1,8 +1,11 @@
 """One seed of a table: who runs when, with what, and what a failure says. The trainings are a script that tells."""
 
 import json
+import os
+import signal
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -71,6 +74,17 @@ def test_what_fails_says_why_and_stops_the_others(folder, monkeypatch):
     with pytest.raises(UserError, match="^the disk is full: make room$"):
         unit.run(with_seed(0), folder)
     assert "ended" not in (folder / "began").read_text()
+
+
+def test_a_cluster_s_stop_ends_what_runs(folder):
+    (folder / "slow").touch()
+    before = signal.getsignal(signal.SIGTERM)
+    threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        unit.run(with_seed(0), folder)
+    assert "ended" not in (folder / "began").read_text() and time.monotonic() - started < 30
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_what_starts_after_the_stop_ends_at_once(folder):

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import pandas as pd
 
@@ -34,14 +34,17 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
 
     Of an experiment's records those that deviate count only while no other is there. Of two records of one trial
     (same ids and seeds) the first counts: give the local ones before the committed ones, so that what was run
-    here is what is shown.
+    here is what is shown. A study without claims compares rows with each other: only the seeds of its plan count, so
+    that all its means are of the same ones.
     """
     by_experiment = defaultdict(list)
     for record in records:
         by_experiment[record["pretrain"]["id"], record["transfer"]["id"]].append(record)
     lines: list[dict] = []
     for table in load_tables().values():
-        counting = [_counting(row, by_experiment) for row in table.rows]
+        study = studies.study_of(table.id)
+        seeds = study.seeds if study and not study.claims else None
+        counting = [_counting(row, by_experiment, seeds) for row in table.rows]
         of_table = {
             (number, metric): _line(table, number, metric, *trials)
             for number, trials in enumerate(counting)
@@ -89,13 +92,14 @@ def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _counting(row: Row, by_experiment: dict) -> tuple[str, list[dict]]:
-    """The id that a row's records are from, and one record a trial."""
+def _counting(row: Row, by_experiment: dict, seeds: Collection[int] | None) -> tuple[str, list[dict]]:
+    """The id that a row's records are from, and one record a trial; of all seeds where `seeds` is None."""
     for kept in (_follows, None):  # None keeps all
         for ran in (row.pretrain, row.released):
             first: dict[tuple, dict] = {}
             for record in filter(kept, by_experiment[ran, row.transfer]):
-                first.setdefault(records_of_trials.trial(record), record)
+                if seeds is None or record["pretrain"]["seed"] in seeds:
+                    first.setdefault(records_of_trials.trial(record), record)
             if first:
                 return ran, list(first.values())
     return "", []

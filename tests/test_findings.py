@@ -1,18 +1,28 @@
-"""What the documents say of the mini study is what its records say."""
+"""What the documents say of the studies is what their records say."""
+
+import pytest
 
 import tables
 from resim_bench import record
 from resim_bench.experiments import ROOT
 
-TABLE, FIGURE = "mini", ROOT / "docs" / "mini-study.svg"
+FIGURE = ROOT / "docs" / "mini-study.svg"
 
 
-def test_the_table_of_the_findings_is_that_of_the_records():
-    assert tables.report([tables.RECORDS], [TABLE], "markdown") in (ROOT / "docs" / "findings.md").read_text()
+@pytest.mark.parametrize("study", ["mini", "mini-controls"])
+def test_the_table_of_the_findings_is_that_of_the_records(study):
+    table = tables.load_studies()[study].table
+    assert tables.report([tables.RECORDS], [table], "markdown") in (ROOT / "docs" / "findings.md").read_text()
+
+
+@pytest.mark.parametrize("study", ["mini", "mini-controls"])
+def test_every_trial_of_the_plan_has_been_kept(study):
+    trials = [trial for unit in tables.units(tables.load_studies()[study]) for trial in unit]
+    assert all(record.path(tables.RECORDS, *trial.experiment, trial.seed, trial.seed).is_file() for trial in trials)
 
 
 def test_the_readme_shows_the_table_of_the_records():
-    assert f"```\n{tables.report([tables.RECORDS], [TABLE])}```" in (ROOT / "README.md").read_text()
+    assert f"```\n{tables.report([tables.RECORDS], ['mini'])}```" in (ROOT / "README.md").read_text()
 
 
 def test_the_figure_is_that_of_the_records(tmp_path):

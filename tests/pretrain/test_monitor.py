@@ -76,6 +76,7 @@ def test_readings_of_scenes(data):
     views = train.load_recipe("mini-moco-v2").views.to_dict()
     readings = monitor.Readings(str(data / "VOCdevkit"), images=8, size=96, views=views)
     assert len(readings.images) == 8 and readings.query.shape == (8, 56, 56, 3)
+    assert readings.boxes[0].tolist() == [list(o.box) for o in scenes.scene(0, "trainval", 0).objects]
     trunk = resnet(18, (1, 1, 1, 2), 16)
     before = {name: value.clone() for name, value in trunk.state_dict().items()}
     found = readings.read(trunk.train())

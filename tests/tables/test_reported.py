@@ -243,7 +243,7 @@ def test_tables_of_our_own():
     assert {transfer for _, transfer in pairs("mini-controls")} == {"mini-voc-frozen"}
     for name in ("photos-cards", "photos-coco"):
         renamed = [(p.replace("mini", "photos"), t.replace("mini-voc", name)) for p, t in pairs("mini")]
-        assert pairs(name) == renamed
+        assert pairs(name) == [pair for pair in renamed if name == "photos-cards" or pair[0] != "photos-random"]
 
 
 def test_claims_and_protocols_are_well_formed():

@@ -54,7 +54,7 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequen
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.8 * len(names), 3), layout="constrained")
+        figure = Figure(figsize=(2.8 * len(names), 3.2), layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for panel, name in zip(panels, names, strict=True):
             for run, lines in runs.items():
@@ -64,7 +64,7 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequen
             panel.set_title(name)
             panel.set_xlabel("iteration")
             panel.spines[["top", "right"]].set_visible(False)
-        panels[0].legend(frameon=False)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs), frameon=False)
         _save(figure, file)
 
 

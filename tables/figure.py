@@ -64,7 +64,8 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequen
             panel.set_title(name)
             panel.set_xlabel("iteration")
             panel.spines[["top", "right"]].set_visible(False)
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(runs), frameon=False)
+        lines = panels[0].get_lines()
+        figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
         _save(figure, file)
 
 

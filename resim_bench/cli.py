@@ -87,9 +87,7 @@ def build_parser() -> Parser:
         "--seed", type=_natural, default=0, metavar="N", help="seed of pre-training and transfer (default: 0)"
     )
     study = command("study", run_study, "run a study, a unit at a time, and keep its records", [place])
-    study.add_argument(
-        "id", metavar="ID", help="a plan in tables/studies: mini, mini-controls, photos-cards or photos-coco"
-    )
+    study.add_argument("id", metavar="ID", help="the name of a plan in tables/studies, such as mini")
     study.add_argument("--units", type=_positive, metavar="N", help="stop after N units; start it again to go on")
     pretrain = command("pretrain", pretrain_ids, "pre-train recipes into backbone files", [training])
     pretrain.add_argument("id", metavar="ID", help="a pre-training id, or a pattern such as 'in100-*'")

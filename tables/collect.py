@@ -60,23 +60,28 @@ def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
     A row's own group comes first where a label is in several.
     """
     tables = load_tables()
-    of_group: dict[tuple, dict] = {}
-    of_table: dict[tuple, dict] = {}
-    for line in frame[frame.verdict != compare.DEVIATES].itertuples():
-        of_group[line.table, line.metric, line.label, line.group] = line.by_seed
-        of_table.setdefault((line.table, line.metric, line.label), line.by_seed)
+    by_seed = {
+        (line.table, line.row, line.metric): {} if line.verdict == compare.DEVIATES else line.by_seed
+        for line in frame.itertuples()
+    }
     versus = []
     for line in frame.itertuples():
+        table = tables[line.table]
+        own = by_seed[line.table, line.row, line.metric]
         found = {}
-        own = of_group.get((line.table, line.metric, line.label, line.group), {})
-        for label in tables[line.table].differences:
-            key = line.table, line.metric, label
-            other = of_group.get((*key, line.group), of_table.get(key, {}))
+        for label in table.differences:
+            other = by_seed[line.table, _row_of(table, label, line.group), line.metric]
             differences = [value - other[seed] for seed, value in own.items() if seed in other]
             if label != line.label and len(differences) > 1:
                 found[label] = paired(differences)
         versus.append(found)
     return frame.assign(versus=versus)
+
+
+def _row_of(table: Table, label: str, group: str) -> int:
+    """The number of the label's row: the group's own, else the first."""
+    numbers = [number for number, row in enumerate(table.rows) if row.label == label]
+    return next((number for number in numbers if table.rows[number].group == group), numbers[0])
 
 
 def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:

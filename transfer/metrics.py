@@ -31,6 +31,7 @@ COCO_EVALUATORS = {
     "pycocotools": (COCO, COCOeval),
     "faster-coco-eval": (faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster),
 }
+COCO_KINDS = {"box": ("bbox", "bbox"), "mask": ("segm", "segmentation")}  # pycocotools' name, a detection's field
 _EPS = np.finfo(np.float64).eps
 
 
@@ -210,7 +211,7 @@ def coco_average_precision(
         annotations: COCO's file of the images, with one object at least that is no crowd.
         classes: names by label; one that the file does not have is not evaluated.
         evaluator: whose evaluation, a key of `COCO_EVALUATORS`.
-        kinds: `box`, `mask` or both.
+        kinds: of `COCO_KINDS`.
     """
     index, evaluation_of = COCO_EVALUATORS[evaluator]
     metrics = {}
@@ -221,7 +222,7 @@ def coco_average_precision(
             d | {"category_id": numbers[classes[d["label"]]]} for d in detections if classes[d["label"]] in numbers
         ]
         for name in kinds:
-            iou, place = {"box": ("bbox", "bbox"), "mask": ("segm", "segmentation")}[name]
+            iou, place = COCO_KINDS[name]
             found = [{key: d[key] for key in ("image_id", "category_id", "score", place)} for d in known]
             evaluation = evaluation_of(truth, truth.loadRes(found) if found else index(), iou)
             evaluation.evaluate()

@@ -1,6 +1,6 @@
 """ReSim-C4 of mini on photographs: Caltech-101 scaled to a short side of 128 px.
 
-As many iterations as on the scenes.
+Nearly as many iterations as on the scenes.
 
 Run: resim-bench study photos-cards
 """

@@ -38,24 +38,10 @@ model = dict(
     test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=50)),
 )
 
-train_pipeline = [
-    dict(type="LoadImageFromFile", imdecode_backend="pillow"),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(
-        type="RandomChoiceResize",
-        scales=[(256, 84), (256, 96), (256, 108)],
-        keep_ratio=True,
-        backend="pillow",
-    ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackDetInputs"),
-]
-test_pipeline = [
-    dict(type="LoadImageFromFile", imdecode_backend="pillow"),
-    dict(type="Resize", scale=(256, 96), keep_ratio=True, backend="pillow"),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].scales = [(256, 84), (256, 96), (256, 108)]
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (256, 96)
 data_root = "data/mini/VOCdevkit"
 train_dataloader = dict(
     batch_size=total_batch,

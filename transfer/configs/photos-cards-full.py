@@ -13,24 +13,10 @@ expected_data = dict(name="playing cards", train_images=296, test_images=67, cla
 # A card is 50 px, from a quarter to half of the short side; in COCO, objects go down to a few pixels.
 model = dict(rpn_head=dict(anchor_generator=dict(scales=[3, 6, 12, 24])))
 
-train_pipeline = [
-    dict(type="LoadImageFromFile", imdecode_backend="pillow"),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(
-        type="RandomChoiceResize",
-        scales=[(256, 112), (256, 128), (256, 144)],
-        keep_ratio=True,
-        backend="pillow",
-    ),
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PackDetInputs"),
-]
-test_pipeline = [
-    dict(type="LoadImageFromFile", imdecode_backend="pillow"),
-    dict(type="Resize", scale=(256, 128), keep_ratio=True, backend="pillow"),
-    dict(type="LoadAnnotations", with_bbox=True),
-    dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
-]
+train_pipeline = _base_.train_pipeline
+train_pipeline[2].scales = [(256, 112), (256, 128), (256, 144)]
+test_pipeline = _base_.test_pipeline
+test_pipeline[1].scale = (256, 128)
 data_root = "data/cards/VOCdevkit"
 train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
 test_dataloader = dict(batch_size=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))  # sizes differ

@@ -131,10 +131,10 @@ def _versus(table: Table, head) -> tuple[str, ...]:
 
 
 def _best(frame: pd.DataFrame, side: str) -> set[tuple[int, str]]:
-    """(row, metric) of the highest printed value of every column and group with at least two; all of them in a tie."""
+    """(row, metric) of the highest printed value of every column and group: all in a tie, none where all are equal."""
     printed = frame[side].round(1)
     columns = printed.groupby([frame.group, frame.metric])
-    highest = frame[(printed == columns.transform("max")) & (columns.transform("count") > 1)]
+    highest = frame[(printed == columns.transform("max")) & (printed > columns.transform("min"))]
     return set(zip(highest.row, highest.metric, strict=True))
 
 

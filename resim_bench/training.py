@@ -25,7 +25,7 @@ from mmengine.dist import broadcast_object_list, get_dist_info, init_dist, is_di
 from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, FUNCTIONS, HOOKS
 from mmengine.runner import Runner
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from resim_bench import progress  # noqa: F401 (it registers hooks)
 from resim_bench.errors import UserError
@@ -164,6 +164,12 @@ def _is_for_the_console(entry: logging.LogRecord) -> bool:
     return not noise and (entry.levelno >= logging.WARNING or entry.module in ("logger_hook", "progress"))
 
 
+def _end_workers(loader: DataLoader) -> None:
+    """End persistent workers now: left to the garbage collector, it would wait five seconds for each."""
+    if loader._iterator is not None:
+        loader._iterator._shutdown_workers()
+
+
 class QuietRunner(Runner):
     """mmengine's Runner, whose log file holds everything and whose console shows progress and warnings only."""
 
@@ -175,6 +181,18 @@ class QuietRunner(Runner):
                 handler.addFilter(_is_for_the_console)
                 handler.setFormatter(logging.Formatter("  %(message)s"))
         return logger
+
+    def train(self):
+        """Train; the loader's workers end with it."""
+        model = super().train()
+        _end_workers(self.train_dataloader)
+        return model
+
+    def test(self):
+        """Test; the loader's workers end with it."""
+        metrics = super().test()
+        _end_workers(self.test_dataloader)
+        return metrics
 
     def resume(self, *args, **kwargs):
         """Continue, and say where; mmengine prints a path in every process."""

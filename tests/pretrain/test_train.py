@@ -1,6 +1,7 @@
 """Recipes as they train: schedule, resume, workers, refusals."""
 
 import math
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -92,6 +93,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(images, finished, tmp_path
 
 def test_workers_do_not_change_the_numbers(images, finished, tmp_path, capsys):
     assert same(pretrain(images, tmp_path, options={"workers": 2}), finished)
+    assert not multiprocessing.active_children(), "workers end with their training"
     first, *progress, last = capsys.readouterr().out.splitlines()
     assert first.startswith("mini-resim-c4, seed 0: 2 epochs") and "wrote" in last
     assert all(line.startswith("  Iter(train)") for line in progress), "progress and nothing else"

@@ -1,6 +1,7 @@
 """A whole transfer at the smallest size: what it leaves, what it proves, what it refuses, how it continues."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
 
@@ -302,7 +303,8 @@ def test_an_unreadable_image_stops_the_run_with_one_sentence_even_in_a_worker(de
 
 def test_workers_do_not_change_the_numbers(start):
     alone = start("mini-voc-frozen", "alone")
-    helped = start("mini-voc-frozen", "helped", {"train_dataloader.num_workers": 2})
+    helped = start("mini-voc-frozen", "helped", {"train_dataloader.num_workers": 2, "test_dataloader.num_workers": 1})
+    assert not multiprocessing.active_children(), "workers end with their loop"
     one, other = trained(alone), trained(helped)
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert record.read(alone)["transfer"]["protocol"] == record.read(helped)["transfer"]["protocol"]

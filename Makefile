@@ -42,7 +42,7 @@ bench: $(RUN)
 	@$(RUN) bench all $(ARGS)
 
 test: $(RUN)
-	$(BIN)/pytest -m 'not slow' $(ARGS)
+	$(BIN)/pytest -m 'not slow' -n 2 $(ARGS)
 
 test-slow: $(RUN)
 	$(BIN)/pytest -m slow $(ARGS)

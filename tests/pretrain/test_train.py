@@ -92,8 +92,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(images, finished, tmp_path
 
 
 def test_workers_do_not_change_the_numbers(images, finished, tmp_path, capsys):
+    before = multiprocessing.active_children()
     assert same(pretrain(images, tmp_path, options={"workers": 2}), finished)
-    assert not multiprocessing.active_children(), "workers end with their training"
+    assert set(multiprocessing.active_children()) <= set(before), "workers end with their training"
     first, *progress, last = capsys.readouterr().out.splitlines()
     assert first.startswith("mini-resim-c4, seed 0: 2 epochs") and "wrote" in last
     assert all(line.startswith("  Iter(train)") for line in progress), "progress and nothing else"

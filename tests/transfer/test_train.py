@@ -302,9 +302,10 @@ def test_an_unreadable_image_stops_the_run_with_one_sentence_even_in_a_worker(de
 
 
 def test_workers_do_not_change_the_numbers(start):
+    before = multiprocessing.active_children()
     alone = start("mini-voc-frozen", "alone")
     helped = start("mini-voc-frozen", "helped", {"train_dataloader.num_workers": 2, "test_dataloader.num_workers": 1})
-    assert not multiprocessing.active_children(), "workers end with their loop"
+    assert set(multiprocessing.active_children()) <= set(before), "workers end with their loop"
     one, other = trained(alone), trained(helped)
     assert all(torch.equal(one[key], other[key]) for key in one)
     assert record.read(alone)["transfer"]["protocol"] == record.read(helped)["transfer"]["protocol"]

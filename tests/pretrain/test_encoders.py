@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import conv2d
 from torchvision.ops import FeaturePyramidNetwork
 
 from pretrain.encoders import FPN, resnet, trunk_maps
@@ -82,6 +83,28 @@ def test_regions_are_compared_in_the_pyramid_itself():
     _, maps = encoder(images)
     assert list(maps) == ["p4", "p3"]
     assert all(torch.equal(maps[name], expected[name]) for name in maps)
+
+
+def _pointwise(x, weight, bias):
+    return torch.einsum("nchw,dc->ndhw", x, weight[:, :, 0, 0]) + bias[:, None, None]
+
+
+HEADS = {
+    None: lambda x, weight, bias: conv2d(x, weight, bias, padding=1),
+    "conv3x3": lambda x, weight, bias: conv2d(x, weight, bias, padding=1),
+    "conv1x1": _pointwise,
+    "mlp": lambda x, *of_both: _pointwise(_pointwise(x, *of_both[:2]).clamp(min=0), *of_both[2:]),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_regions_on_c4_are_compared_after_a_head(head):
+    encoder = tiny_moco({"c4": LEVEL | ({"head": head} if head else {})}).encoder_q.double().eval()
+    images = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    parameters = list(encoder.region_heads["c4"].parameters())
+    assert tuple(parameters[0].shape[2:]) == ((3, 3) if head in (None, "conv3x3") else (1, 1))
+    expected = HEADS[head](trunk_maps(encoder.trunk, images)["c4"], *parameters)
+    torch.testing.assert_close(encoder(images)[1]["c4"], expected)
 
 
 def test_what_is_transferred():

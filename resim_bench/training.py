@@ -26,6 +26,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATA_SAMPLERS, FUNCTIONS, HOOKS
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from resim_bench import progress  # noqa: F401 (it registers hooks)
 from resim_bench.errors import UserError
@@ -166,7 +167,7 @@ def _is_for_the_console(entry: logging.LogRecord) -> bool:
 
 def _end_workers(loader: DataLoader) -> None:
     """End persistent workers now: left to the garbage collector, it would wait five seconds for each."""
-    if loader._iterator is not None:
+    if isinstance(loader._iterator, _MultiProcessingDataLoaderIter):
         loader._iterator._shutdown_workers()
 
 

@@ -37,7 +37,8 @@ class Claim:
 class Study:
     """A plan: the table whose rows are run, each with every seed from the first to the last, and the claims.
 
-    A unit is what is run at a time: all rows with one `seed`, or one `row` with all seeds. Without claims it explores.
+    A unit is what is run at a time: all rows with one `seed`, or of a `row` two trials, one a core. Without claims it
+    explores.
     """
 
     id: str
@@ -56,8 +57,10 @@ class Study:
 def units(study: Study) -> list[list[Trial]]:
     """What is run, a unit after the other."""
     pairs = of_table(study.table)
-    by_seed = [[Trial(pair, seed) for pair in pairs] for seed in study.seeds]
-    return by_seed if study.unit == "seed" else [list(of_row) for of_row in zip(*by_seed, strict=True)]
+    if study.unit == "seed":
+        return [[Trial(pair, seed) for pair in pairs] for seed in study.seeds]
+    twos = [study.seeds[first : first + 2] for first in range(0, len(study.seeds), 2)]
+    return [[Trial(pair, seed) for seed in two] for pair in pairs for two in twos]
 
 
 class Judged(NamedTuple):

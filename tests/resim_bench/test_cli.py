@@ -241,15 +241,19 @@ def test_a_study_goes_on_where_it_stopped_and_keeps_its_records(units, tmp_path,
     assert cli.main(["study", "mini"]) == 0 and units == seeds, "all have run: the table alone"
 
 
-def test_controls_run_a_row_at_a_time_beside_what_the_study_kept(units, tmp_path, capsys):
+def test_controls_run_two_trials_of_a_row_at_a_time_beside_what_the_study_kept(units, tmp_path, capsys):
     cli.main(["study", "mini", "--units", "3"])
     units.clear()
     rows = len(tables.load_tables()["mini-controls"].rows)
     assert cli.main(["study", "mini-controls", "--units", "1"]) == 0
+    assert units == [1, 2]
+    assert f"mini-controls: 4 of {2 * rows} units have run" in capsys.readouterr().out
+    assert cli.main(["study", "mini-controls", "--units", "1"]) == 0
     assert units == [1, 2, 3]
-    assert len(list((tmp_path / "kept" / "mini-resim-c4-permuted").rglob("*.json"))) == 3, "reported before any other"
+    kept = {folder.name for folder in (tmp_path / "kept").glob("mini-resim-c4-*")}
+    assert kept == {"mini-resim-c4-permuted"}, "reported before any other"
     out = capsys.readouterr().out
-    assert f"mini-controls: 2 of {rows} units have run" in out and "AP − ReSim-C4" in out
+    assert f"mini-controls: 6 of {2 * rows} units have run" in out and "AP − ReSim-C4" in out
 
 
 def test_mini_runs_one_seed_and_prints_its_table(units, capsys):

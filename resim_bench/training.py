@@ -166,7 +166,7 @@ def _is_for_the_console(entry: logging.LogRecord) -> bool:
 
 
 def _end_workers(loader: DataLoader) -> None:
-    """End persistent workers now: left to the garbage collector, it would wait five seconds for each."""
+    """End persistent workers now; the garbage collector would wait five seconds for each."""
     if isinstance(loader._iterator, _MultiProcessingDataLoaderIter):
         loader._iterator._shutdown_workers()
 

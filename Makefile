@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/resim-bench
 
-.PHONY: help mini mini-study mini-controls photos test test-slow check tables regress list data bench
+.PHONY: help mini mini-study mini-controls photos test check tables regress list data bench
 .DEFAULT_GOAL := help
 
 help: $(RUN)
@@ -42,10 +42,7 @@ bench: $(RUN)
 	@$(RUN) bench all $(ARGS)
 
 test: $(RUN)
-	$(BIN)/pytest -m 'not slow' -n 2 $(ARGS)
-
-test-slow: $(RUN)
-	$(BIN)/pytest -m slow $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS)
 
 check: $(RUN)
 	$(BIN)/ruff format --check .

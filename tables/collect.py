@@ -70,18 +70,12 @@ def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
         own = by_seed[line.table, line.row, line.metric]
         found = {}
         for label in table.differences:
-            other = by_seed[line.table, _row_of(table, label, line.group), line.metric]
+            other = by_seed[line.table, table.number(label, line.group), line.metric]
             differences = [value - other[seed] for seed, value in own.items() if seed in other]
             if label != line.label and len(differences) > 1:
                 found[label] = paired(differences)
         versus.append(found)
     return frame.assign(versus=versus)
-
-
-def _row_of(table: Table, label: str, group: str) -> int:
-    """The number of the label's row: the group's own, else the first."""
-    numbers = [number for number, row in enumerate(table.rows) if row.label == label]
-    return next((number for number in numbers if table.rows[number].group == group), numbers[0])
 
 
 def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:

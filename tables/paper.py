@@ -82,9 +82,10 @@ class Table:
         """A metric's name as the table prints it."""
         return dict(zip(self.metrics, self.headings or self.metrics, strict=True))[metric]
 
-    def number(self, label: str) -> int | None:
-        """Where the row of that label stands; None without one."""
-        return next((number for number, row in enumerate(self.rows) if row.label == label), None)
+    def number(self, label: str, group: str | None = None) -> int | None:
+        """Where the row of that label stands, that of the group before others; None without one."""
+        numbers = [number for number, row in enumerate(self.rows) if row.label == label]
+        return min(numbers, key=lambda number: self.rows[number].group != group, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,6 @@ def test_the_table_of_the_findings_is_that_of_the_records(study):
     assert tables.report([tables.RECORDS], [table], "markdown") in (ROOT / "docs" / "findings.md").read_text()
 
 
-@pytest.mark.parametrize("study", tables.load_studies())
-def test_every_trial_of_the_plan_has_been_kept(study):
-    trials = [trial for unit in tables.units(tables.load_studies()[study]) for trial in unit]
-    assert all(record.path(tables.RECORDS, *trial.experiment, trial.seed, trial.seed).is_file() for trial in trials)
-
-
 def test_the_readme_shows_the_table_of_the_records():
     assert f"```\n{tables.report([tables.RECORDS], ['mini'])}```" in (ROOT / "README.md").read_text()
 

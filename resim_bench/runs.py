@@ -25,6 +25,21 @@ def data_digest(root: Path, files: Iterable[Path]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def content_digest(**parts: Iterable[bytes]) -> dict[str, str]:
+    """What a data set is, by its content: `{"kind": "content", part: sha256}`, a part being what its entries say.
+
+    The parts are `images` (their names), and of annotated data `lists` (of the splits) and `annotations`. So a
+    corrected label or another split is another data set, and a repaired image is not.
+    """
+    digests = {"kind": "content"}
+    for name, entries in parts.items():
+        total = hashlib.sha256()
+        for entry in entries:
+            total.update(len(entry).to_bytes(8, "little") + entry)
+        digests[name] = total.hexdigest()
+    return digests
+
+
 def flatten(value, prefix: str = "") -> dict:
     """Nested dicts as one dict with dotted keys; every other value is a leaf."""
     if not isinstance(value, dict) or not value:

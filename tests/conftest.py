@@ -1,10 +1,17 @@
 """What every test runs under, and a record to test with."""
 
+import os
+import tempfile
+
 import pytest
 import torch
 
 # Two cores, small tensors: threads that wait for each other cost more than they give.
 torch.set_num_threads(1)
+
+# What is remembered about folders of data: not in the cache of whoever runs the tests, and not across runs.
+_CACHE = tempfile.TemporaryDirectory()
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 DATA = "0" * 64
 

@@ -1,0 +1,76 @@
+"""What a reader found in a data set: how much, what was left out, and what is wrong with it.
+
+A reader reads on where it finds a fault, and notes it here. A run then stops at the first; `resim-bench data check`
+shows all.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from resim_bench.errors import UserError
+
+
+class Found(NamedTuple):
+    """A kind of thing that a reader met: how often, where first, and of a fault the whole sentence about the first."""
+
+    times: int
+    first: str
+    sentence: str = ""
+
+
+@dataclass
+class Survey:
+    """Of one split, or of one folder of images.
+
+    Attributes:
+        title: which, as in "VOC trainval".
+        images, objects: how many are used; `objects` is None where images have none.
+        classes: how many.
+        left_out: what does not take part, and why, by kind; the kind is a plural ("boxes without area").
+        faults: why the data cannot be used, by kind, as above.
+    """
+
+    title: str
+    images: int = 0
+    objects: int | None = None
+    classes: int = 0
+    left_out: dict[str, Found] = field(default_factory=dict)
+    faults: dict[str, Found] = field(default_factory=dict)
+
+    def leave_out(self, kind: str, where: str) -> None:
+        """Note something that does not take part: its kind, and its name for the first of the kind."""
+        before = self.left_out.get(kind, Found(0, where))
+        self.left_out[kind] = before._replace(times=before.times + 1)
+
+    def fault(self, kind: str, where: str, sentence: str) -> None:
+        """Note a fault: kind and name as above, and what a run says of the first: what is wrong and what to do."""
+        before = self.faults.get(kind, Found(0, where, sentence))
+        self.faults[kind] = before._replace(times=before.times + 1)
+
+    def refuse(self) -> None:
+        """Stop at the first fault, if there is one.
+
+        Raises:
+            UserError: its sentence, and how many more there are.
+        """
+        if not self.faults:
+            return
+        more = sum(found.times for found in self.faults.values()) - 1
+        first = next(iter(self.faults.values()))
+        hint = f" ({more} more: `resim-bench data check` shows all)" if more else ""
+        raise UserError(first.sentence + hint)
+
+    def facts(self) -> dict:
+        """What a record keeps of it; JSON-able."""
+        left_out = {kind: {"count": found.times, "first": found.first} for kind, found in self.left_out.items()}
+        counts = {"images": self.images, "objects": self.objects, "classes": self.classes}
+        return {key: value for key, value in counts.items() if value is not None} | {"left_out": left_out}
+
+    def line(self) -> str:
+        """`VOC trainval: 5 images, 9 objects of 2 classes; left out: 3 boxes without area (first: x.xml)`."""
+        counted = f"{self.images:,} image{'s' * (self.images != 1)}"
+        if self.objects is not None:
+            counted += f", {self.objects:,} object{'s' * (self.objects != 1)}"
+        counted += f" of {self.classes:,} class{'es' * (self.classes != 1)}"
+        kinds = [f"{found.times:,} {kind} (first: {found.first})" for kind, found in self.left_out.items()]
+        return f"{self.title}: {counted}" + (f"; left out: {', '.join(kinds)}" if kinds else "")

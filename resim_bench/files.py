@@ -1,0 +1,105 @@
+"""Files that a kill, a full disk or a second process cannot spoil: written whole and durably, or not at all.
+
+What a killed process left half written is locked by nobody, so that the next one to come knows it and removes it.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from resim_bench.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(place: Path) -> Iterator[BinaryIO]:
+    """A binary stream whose content takes the place of `place` when the block ends without an error.
+
+    The content is on the disk before the name is given to it, and the name before this returns. Temporary files beside
+    `place` that killed processes left are removed first.
+
+    Raises:
+        OSError: the disk is full, the folder cannot be written and the like; `place` is as it was.
+    """
+    place = Path(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    sweep(place.parent, f".{glob_escape(place.name)}.*.tmp")
+    temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as stream:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.replace(temporary, place)
+        sync_folder(place.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def glob_escape(name: str) -> str:
+    """`name` as a pattern that matches itself alone."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk, where the file system knows how."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems refuse it for folders
+        pass
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove the files in `folder` that match `pattern` and that no living process holds a lock on."""
+    for file in Path(folder).glob(pattern):
+        with contextlib.suppress(OSError), open(file, "r+b") as stream:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink()
+
+
+@contextlib.contextmanager
+def locked(file: Path, what: str) -> Iterator[None]:
+    """Hold the lock `file` while the block runs; other processes are refused. It is removed at the end.
+
+    The operating system lets go of the lock when the process ends, however it ends. It is a POSIX record lock: a forked
+    loader worker does not inherit it, and does not keep it when its parent is killed.
+
+    Args:
+        file: of the lock; its folder has to be there.
+        what: what is locked, for the sentence.
+
+    Raises:
+        UserError: another process holds it; the sentence says which, on which host.
+    """
+    file = Path(file)
+    with contextlib.ExitStack() as stack:
+        handle = _lock(file, what)
+        stack.callback(os.close, handle)
+        stack.callback(file.unlink, missing_ok=True)  # before the lock goes, so that nobody locks a removed file
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        yield
+
+
+def _lock(file: Path, what: str) -> int:
+    """The open handle of `file`, locked."""
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if file.exists() and os.path.samestat(os.fstat(handle), file.stat()):
+                return handle
+        except BlockingIOError:
+            holder = os.read(handle, 200).decode(errors="replace") or "another process"
+            os.close(handle)
+            raise UserError(f"{what} is being worked on by {holder}: wait for it, or end it") from None
+        os.close(handle)  # its holder removed it between our opening and our locking it: try again

@@ -1,13 +1,42 @@
 """The networks: torchvision's ResNet as trunk, MoCo-v2's instance head, a feature pyramid or a region head."""
 
+import math
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 import torchvision
+from pydantic import AfterValidator, Strict
 from torch import Tensor, nn
 
 from resim_bench.backbone import WIDTH
+from resim_bench.settings import Schema, Whole, one_of, says
 
 PYRAMID = ("p4", "p3")
+DEPTHS = (18, 34, 50, 101, 152)
+
+
+def _starts_at_1(strides):
+    if strides[0] != 1:  # the first stage has no convolution to give it to
+        raise ValueError
+    return strides
+
+
+class BackboneSettings(Schema):
+    """What `resnet` takes."""
+
+    depth: one_of(*DEPTHS) = 50
+    strides: Annotated[
+        tuple[Whole, Whole, Whole, Whole],
+        Strict(False),
+        AfterValidator(_starts_at_1),
+        says("four whole numbers, the first of them 1, such as (1,2,2,2)"),
+    ] = (1, 2, 2, 2)
+    width: Whole = WIDTH
+
+    def stride(self, stage: int) -> int:
+        """Pixels of an image a cell of the map after a stage, 1 to 4."""
+        return 4 * math.prod(self.strides[:stage])
 
 
 def resnet(depth: int = 50, strides=(1, 2, 2, 2), width: int = WIDTH) -> nn.Module:

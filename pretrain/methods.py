@@ -3,20 +3,22 @@
 import copy
 import functools
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from pretrain.distributed import all_gather, rank, world_size
-from pretrain.encoders import Encoder, resnet
+from pretrain.encoders import HEADS, BackboneSettings, Encoder, resnet
 from pretrain.geometry import Windows, permuted
 from pretrain.losses import dense_info_nce, dense_negatives, instance_info_nce, region_info_nce
 from pretrain.pooling import prroi_pool
 from resim_bench.backbone import trunk_state
+from resim_bench.settings import AtLeast0, Positive, Schema, Share, Whole, one_of
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB, of 255
 
@@ -87,6 +89,62 @@ class Keys(NamedTuple):
     embedding: Tensor
     regions: dict[str, Tensor]
     negatives: dict[str, Tensor | None]
+
+
+class LevelSettings(Schema):
+    """A region loss, see `MoCo`."""
+
+    map_stride: Whole
+    window: Whole
+    stride: Whole
+    dim: Whole
+    anchor: one_of("query", "overlap", "view")
+    negatives: one_of("windows", "dense", "dense-group")
+    reduction: one_of("image", "window")
+    positives: one_of("same", "permuted") = "same"
+
+
+class C4Settings(LevelSettings):
+    """A region loss on C4, which has a region head of its own."""
+
+    head: one_of(*HEADS) = "conv3x3"
+
+
+class LevelsSettings(Schema):
+    """The region losses by the name of their map."""
+
+    c4: C4Settings = None
+    p4: LevelSettings = None
+    p3: LevelSettings = None
+
+    def given(self) -> dict[str, LevelSettings]:
+        """Those that there are."""
+        return {source: level for source, level in self if level is not None}
+
+
+class MoCoSettings(Schema):
+    """What `MoCo` takes of a recipe."""
+
+    type: Literal["MoCo"]
+    backbone: BackboneSettings
+    dim: Whole
+    queue: Whole
+    momentum: Share
+    temperature: Positive
+    levels: LevelsSettings
+    instance_weight: AtLeast0 = 1.0
+    bn_group: Whole = 32
+
+    @model_validator(mode="after")
+    def _goes_together(self):
+        strides = {"c4": self.backbone.stride(3), "p4": self.backbone.stride(3), "p3": self.backbone.stride(2)}
+        for source, level in self.levels.given().items():
+            if level.map_stride != strides[source]:
+                raise ValueError(
+                    f"model.levels.{source}.map_stride is {level.map_stride}: give {strides[source]}, "
+                    "the stride that model.backbone.strides make of that map"
+                )
+        return self
 
 
 @MODELS.register_module()
@@ -248,6 +306,15 @@ class MoCo(BaseModel):
         self.queue = torch.cat((keys, self.queue[: -len(keys)]))
 
 
+class SupervisedSettings(Schema):
+    """What `Supervised` takes of a recipe."""
+
+    type: Literal["Supervised"]
+    backbone: BackboneSettings
+    num_classes: Whole
+    bn_group: Whole = 32
+
+
 @MODELS.register_module()
 class Supervised(BaseModel):
     """Image classification with cross-entropy.
@@ -269,6 +336,13 @@ class Supervised(BaseModel):
         """Loss and accuracy of `(N, 3, S, S)` uint8 images with `(N,)` class numbers."""
         scores = self.classifier(torch.cat(in_groups(self.trunk, normalise(image), self.bn_group)))
         return {"loss": F.cross_entropy(scores, label), "top1": (scores.argmax(dim=1) == label).float().mean()}
+
+
+class RandomSettings(Schema):
+    """What `Random` takes of a recipe."""
+
+    type: Literal["Random"]
+    backbone: BackboneSettings
 
 
 @MODELS.register_module()

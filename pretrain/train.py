@@ -12,9 +12,9 @@ from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
 from pretrain import data as pretrain_data
-from pretrain import methods, monitor  # noqa: F401 (registers its hook)
-from pretrain.encoders import HEADS, PYRAMID
-from resim_bench import backbone, experiments, record, runs, training
+from pretrain import methods, monitor, recipes  # noqa: F401 (monitor registers its hook)
+from pretrain.recipes import OPTIM_WRAPPER
+from resim_bench import backbone, experiments, record, runs, settings, training
 from resim_bench.errors import UserError
 
 UNPROTOCOLLED = ("micro_batch", "workers", "log_interval", "monitor")  # settings that cannot change a number
@@ -53,60 +53,56 @@ class Bfloat16OptimWrapper(OptimWrapper):
         return torch.autocast(device, dtype=torch.bfloat16)
 
 
-LEVEL_CHOICES = {
-    "anchor": ("query", "overlap", "view"),
-    "negatives": ("windows", "dense", "dense-group"),
-    "reduction": ("image", "window"),
-    "positives": ("same", "permuted"),
-    "head": tuple(HEADS),
-}
 FUSED = {"fused": True}  # one pass over each parameter instead of several: the same numbers to rounding
-OPTIM_WRAPPER = {"float32": "OptimWrapper", "bfloat16": "Bfloat16OptimWrapper"}
 
 
 def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:
-    """The recipe of an id, with options of the command line.
+    """The recipe of an id, with options of the command line; its settings are of their types and go together.
 
     Raises:
-        UserError: there is no such id, or no such setting in it.
+        UserError: there is no such id, no such setting in it, or a setting cannot be what it is.
     """
     known = experiments.pretrain_ids()
-    (pretrain_id,) = experiments.select(pretrain_id, known)
-    return training.merge_options(Config.fromfile(known[pretrain_id]), cfg_options or {})
+    file = known[experiments.select_one(pretrain_id, known)]
+    recipe = training.merge_options(Config.fromfile(file), cfg_options or {})
+    settings.check(recipes.Recipe, recipe.to_dict())
+    return recipe
 
 
 def options_of_each(pretrain_ids: list[str], cfg_options: dict) -> dict[str, dict]:
     """The options that each recipe has: of several recipes, not every one has a queue.
 
     Raises:
-        UserError: an option that none of them has.
+        UserError: an option that none of them has, or one that one of them cannot have.
     """
     chosen: dict[str, dict] = {i: {} for i in pretrain_ids}
+    shipped = {i: load_recipe(i) for i in pretrain_ids}
     for key, value in cfg_options.items():
         refused = []
         for i in pretrain_ids:
             try:
-                training.find(load_recipe(i), key)
+                training.find(shipped[i], key)
                 chosen[i][key] = value
             except UserError as error:
                 refused.append(error)
         if len(refused) == len(pretrain_ids):
             raise refused[0]
+    for i, options in chosen.items():
+        load_recipe(i, options)
     return chosen
 
 
 def check(recipe: Config, images: int, world_size: int) -> None:
-    """Refuse settings that cannot work together.
+    """Refuse a batch that the images or the processes do not allow.
 
     Raises:
-        UserError: naming the two settings.
+        UserError: naming the two that do not go together.
     """
     batch, group = recipe.batch, recipe.model.get("bn_group")
-    for name, value in (("batch", batch), ("model.bn_group", group or 1), ("log_interval", recipe.log_interval)):
-        if value < 1:
-            raise UserError(f"{name} is {value}: give a positive number")
     if batch % world_size:
-        raise UserError(f"the batch of {batch} is not divisible by {world_size} processes")
+        raise UserError(
+            f"the batch of {batch} is not divisible by {world_size} processes: start another number of them"
+        )
     if images < batch:
         raise UserError(f"the batch of {batch} is larger than the data set of {images} images: set batch smaller")
     if group and batch // world_size % group:
@@ -114,52 +110,8 @@ def check(recipe: Config, images: int, world_size: int) -> None:
             f"a process's batch of {batch // world_size} is not a multiple of the batch-norm group of {group} images: "
             "change batch or model.bn_group"
         )
-    if recipe.precision not in OPTIM_WRAPPER:
-        raise UserError(f"precision is one of {', '.join(OPTIM_WRAPPER)}, not {recipe.precision}")
-    if recipe.get("micro_batch"):
-        _check_micro_batch(recipe, world_size)
-    if recipe.model.type == "MoCo":
-        if recipe.model.queue % batch:
-            raise UserError(f"the queue of {recipe.model.queue} is not a multiple of the batch of {batch}")
-        _check_maps(recipe.model.levels)
-        for setting, value, known in _choices(recipe):
-            if value not in known:
-                raise UserError(f"{setting} is one of {', '.join(known)}, not {value}")
-        for source, level in recipe.model.levels.items():
-            if not 0 < level.window < recipe.views.size:
-                raise UserError(
-                    f"model.levels.{source}.window of {level.window} px does not fit a view of {recipe.views.size} px"
-                )
-        if recipe.model.levels and recipe.views.flip != "shared":
-            raise UserError('a recipe with levels needs views.flip="shared": regions correspond only under one flip')
-
-
-def _check_micro_batch(recipe: Config, world_size: int) -> None:
-    if recipe.model.type != "MoCo" or world_size > 1:
+    if recipe.micro_batch and world_size > 1:
         raise UserError("micro_batch is for MoCo and ReSim in one process: set a smaller batch instead")
-    if recipe.micro_batch < 1 or recipe.micro_batch % recipe.model.bn_group:
-        raise UserError(
-            f"micro_batch of {recipe.micro_batch} is not a multiple of the batch-norm group of "
-            f"{recipe.model.bn_group} images"
-        )
-
-
-def _check_maps(levels: dict) -> None:
-    unknown = [source for source in levels if source not in ("c4", *PYRAMID)]
-    if unknown:
-        raise UserError(f"model.levels.{unknown[0]} is no map: levels are on c4, or on p4 and p3")
-    pyramid = {source: levels[source].dim for source in PYRAMID if source in levels}
-    # Each needs the other: a convolution without gradient would stop a distributed run.
-    if pyramid and (len(pyramid) < len(PYRAMID) or len(set(pyramid.values())) > 1):
-        raise UserError("model.levels of a pyramid are both p4 and p3, of the same dim: give both")
-
-
-def _choices(recipe: Config):
-    """Settings with a fixed set of values: name, value, what is known."""
-    yield "views.flip", recipe.views.flip, ("independent", "shared")
-    for source, level in recipe.model.levels.items():
-        for name, known in LEVEL_CHOICES.items():
-            yield f"model.levels.{source}.{name}", level.get(name, known[0]), known
 
 
 def protocol(recipe: Config, facts: dict) -> dict:

@@ -7,12 +7,16 @@ same order, whatever it does with them, so that methods can share what a seed ca
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator, Field, Strict, model_validator
 from torch import Tensor
+
+from resim_bench.settings import Schema, Share, Span, Whole, one_of, says
 
 cv2.setNumThreads(0)  # views are small, and there is a loader process a core
 
@@ -117,6 +121,50 @@ def _blur(image: np.ndarray, view: View) -> np.ndarray:
 
 
 PHOTOMETRIC = {"jitter": _jitter, "grayscale": _grayscale, "blur": _blur}
+
+
+def _of_an_area(span):
+    if span[1] > 1:
+        raise ValueError
+    return span
+
+
+def _each_once(steps):
+    if len(set(steps)) < len(steps):
+        raise ValueError
+    return steps
+
+
+class ViewSettings(Schema):
+    """A recipe's `views`: what `draw_pair` and `render` take as `spec`."""
+
+    size: Whole
+    scale: Annotated[Span, AfterValidator(_of_an_area), says("two numbers from 0 to 1, the smaller first")]
+    flip: one_of("independent", "shared")
+    jitter: Annotated[
+        tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]],
+        Strict(False),
+        says("four numbers from 0 to 1, the last, of the hue, up to 0.5"),
+    ]
+    jitter_p: Share
+    grayscale_p: Share
+    blur_sigma: Span
+    blur_p: Share
+    photometric: Annotated[
+        tuple[one_of(*PHOTOMETRIC), ...],
+        Strict(False),
+        AfterValidator(_each_once),
+        says(f"each at most once of {', '.join(PHOTOMETRIC)}, in the order of their turn"),
+    ]
+    ratio: Span = (3 / 4, 4 / 3)
+
+    @model_validator(mode="after")
+    def _goes_together(self):
+        if self.blur_sigma[1] > self.size:
+            raise ValueError(
+                f"views.blur_sigma is up to {self.blur_sigma[1]} px in a view of {self.size} px: blur less"
+            )
+        return self
 
 
 def render(image: Tensor, view: View, spec: dict) -> Tensor:

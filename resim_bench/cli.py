@@ -4,6 +4,7 @@ import argparse
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,8 @@ import time
 from pathlib import Path
 
 from resim_bench import experiments, record
-from resim_bench.errors import UserError
+from resim_bench.errors import UserError, one_line
+from resim_bench.options import Options
 
 EPILOG = """\
 A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` shows them all.
@@ -28,18 +30,31 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
 """
 
 
+class _Once(argparse.Action):
+    """argparse's storing of a value, which an option may have but once: of two, nobody knows which is meant."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        given = namespace.__dict__.setdefault("_given", set())
+        if option_string and self.dest in given:
+            raise argparse.ArgumentError(self, "it is given twice: give it once")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse whose refusal is one sentence."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.register("action", None, _Once)
+
     def error(self, message):
         """Exit with code 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
 
 def build_parser() -> Parser:
     """All commands and their options."""
-    from mmengine.config import DictAction
-
     parser = Parser(
         prog="resim-bench",
         description="A reproduction suite for Region Similarity Representation Learning (ReSim).",
@@ -53,27 +68,27 @@ def build_parser() -> Parser:
         sub.set_defaults(function=function)
         return sub
 
-    place = argparse.ArgumentParser(add_help=False)
+    place = Parser(add_help=False)
     place.add_argument(
         "--work-dir",
-        type=Path,
+        type=_path,
         default=Path("work_dirs"),
         metavar="DIR",
         help="where runs are kept (default: work_dirs)",
     )
-    chosen = argparse.ArgumentParser(add_help=False)
-    chosen.add_argument("--data", type=Path, metavar="DIR", help="the data set's folder (default: the config's)")
-    chosen.add_argument("--trials", type=_positive, default=1, metavar="N", help="trials, one seed each (default: 1)")
+    chosen = Parser(add_help=False)
+    chosen.add_argument("--data", type=_path, metavar="DIR", help="the data set's folder (default: the config's)")
+    chosen.add_argument("--trials", type=_count, default=1, metavar="N", help="trials, one seed each (default: 1)")
     chosen.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=Options,
         default={},
         metavar="KEY=VALUE",
         help="change settings of the config, as in optimizer.lr=0.015; the record names them",
     )
-    training = argparse.ArgumentParser(add_help=False, parents=[place, chosen])
-    training.add_argument("--seed", type=_natural, default=0, metavar="N", help="the first trial's seed (default: 0)")
+    training = Parser(add_help=False, parents=[place, chosen])
+    training.add_argument("--seed", type=_seed, default=0, metavar="N", help="the first trial's seed (default: 0)")
     training.add_argument("--resume", action="store_true", help="continue unfinished runs from their last checkpoint")
     training.add_argument(
         "--launcher",
@@ -84,11 +99,11 @@ def build_parser() -> Parser:
 
     command("list", list_ids, "show every recipe, released checkpoint, protocol, table and experiment")
     command("mini", mini, "run everything small on generated scenes and print the table", [place]).add_argument(
-        "--seed", type=_natural, default=0, metavar="N", help="seed of pre-training and transfer (default: 0)"
+        "--seed", type=_seed, default=0, metavar="N", help="seed of pre-training and transfer (default: 0)"
     )
     study = command("study", run_study, "run a study, a unit at a time, and keep its records", [place])
     study.add_argument("id", metavar="ID", help="the name of a plan in tables/studies, such as mini")
-    study.add_argument("--units", type=_positive, metavar="N", help="stop after N units; start it again to go on")
+    study.add_argument("--units", type=_count, metavar="N", help="stop after N units; start it again to go on")
     pretrain = command("pretrain", pretrain_ids, "pre-train recipes into backbone files", [training])
     pretrain.add_argument("id", metavar="ID", help="a pre-training id, or a pattern such as 'in100-*'")
     transfer = command("transfer", transfer_id, "train and test a detector on backbones, and record it", [training])
@@ -99,15 +114,15 @@ def build_parser() -> Parser:
         help="a pre-training id or a backbone file (default: each that a table's row names)",
     )
     transfer.add_argument(
-        "--pretrain-seed", type=_natural, default=0, metavar="N", help="which seed's backbone (default: 0)"
+        "--pretrain-seed", type=_seed, default=0, metavar="N", help="which seed's backbone (default: 0)"
     )
     imports = command("import", import_weights, "turn a public checkpoint into a backbone file", [place])
-    imports.add_argument("file", type=Path, metavar="FILE", help="as downloaded; nothing in it is executed")
+    imports.add_argument("file", type=_path, metavar="FILE", help="as downloaded; nothing in it is executed")
     imports.add_argument("--as", dest="id", required=True, metavar="ID", help="given-NAME; `list` shows those of rows")
     exports = command("export", export_weights, "write a backbone in Detectron2's layout", [place])
     exports.add_argument("backbone", metavar="ID|FILE", help="a pre-training id or a backbone file")
-    exports.add_argument("target", type=Path, metavar="TARGET", help="the file to write, NAME.pkl")
-    exports.add_argument("--seed", type=_natural, default=0, metavar="N", help="which seed's backbone (default: 0)")
+    exports.add_argument("target", type=_path, metavar="TARGET", help="the file to write, NAME.pkl")
+    exports.add_argument("--seed", type=_seed, default=0, metavar="N", help="which seed's backbone (default: 0)")
     tables = command("tables", print_tables, "print the paper's tables beside our numbers", [place])
     tables.add_argument("id", nargs="*", metavar="TABLE", help="a table's id (default: the paper's)")
     tables.add_argument(
@@ -122,19 +137,19 @@ def build_parser() -> Parser:
     figure = command("figure", draw, "draw what a study found, how monitored runs went, or generated scenes", [place])
     figure.add_argument("id", metavar="ID", help="mini; monitor, of the runs in the work directory; or scenes")
     figure.add_argument(
-        "file", type=Path, metavar="FILE", help="what to write: NAME.svg or NAME.png; scenes as NAME.png"
+        "file", type=_path, metavar="FILE", help="what to write: NAME.svg or NAME.png; scenes as NAME.png"
     )
     data = command("data", data_sets, "show what each experiment needs and what is there, or download it")
     data.add_argument("action", nargs="?", choices=("get",), help="download and unpack what is missing")
     data.add_argument("name", nargs="?", metavar="NAME", help="voc or coco; imagenet says how to get it")
     data.add_argument(
-        "--to", type=Path, default=Path("data"), metavar="DIR", help="the folder of all data (default: data)"
+        "--to", type=_path, default=Path("data"), metavar="DIR", help="the folder of all data (default: data)"
     )
     plans = command("plan", plan_runs, "say how long recipes, protocols and tables take here, and how much", [chosen])
     plans.add_argument(
         "id", nargs="+", metavar="ID", help="a pre-training id, a transfer id or a table (table:coco-1x where both are)"
     )
-    plans.add_argument("--gpus", type=_positive, metavar="N", help="plan for N GPUs (default: what is here)")
+    plans.add_argument("--gpus", type=_count, metavar="N", help="plan for N GPUs (default: what is here)")
     speed = command("bench", bench, "time the suite against the obvious way of doing the same", [place])
     speed.add_argument("what", choices=(*BENCHES, "all"), help="of what: data, step, ops, tables or all")
     records = command("records", records_keep, "keep finished records as evidence", [place])
@@ -142,16 +157,28 @@ def build_parser() -> Parser:
     return parser
 
 
-def _natural(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0")
+LAST_SEED = 2**32 - 1  # numpy's
+MOST = 1_000_000  # trials, units, GPUs
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or len(text) > 20 or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a whole number from {least} to {most}")
     return int(text)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
-    return int(text)
+def _seed(text: str) -> int:
+    return _whole(text, 0, LAST_SEED)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, MOST)
+
+
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a name is missing: give one")
+    return Path(text)
 
 
 def list_ids(args) -> None:
@@ -186,7 +213,7 @@ def pretrain_ids(args) -> None:
 
 def transfer_id(args) -> None:
     """Run a protocol for one backbone, or for each that a table's row pairs with it."""
-    (chosen,) = experiments.select(args.id, experiments.transfer_ids())
+    chosen = experiments.select_one(args.id, experiments.transfer_ids())
     backbones, missing = _backbones(chosen, args)
     if backbones:
         from transfer import train
@@ -201,11 +228,11 @@ def transfer_id(args) -> None:
 
 def _backbones(chosen: str, args) -> tuple[list[Path], list[str]]:
     """Backbone files to transfer, and the pre-training ids that have none yet."""
-    wanted = [args.backbone] if args.backbone else experiments.paired_with(chosen)
+    wanted = experiments.paired_with(chosen) if args.backbone is None else [args.backbone]
     if not wanted:
         raise UserError(f"no row of a table pairs a backbone with {chosen}: name one with --backbone")
     files = {name: _backbone(name, args.work_dir, args.pretrain_seed) for name in wanted}
-    if not args.backbone:
+    if args.backbone is None:
         released = {i: _backbone(i, args.work_dir, 0) for i in experiments.released_for(chosen)}
         files |= {i: file for i, file in released.items() if file.is_file()}
     missing = [name for name, file in files.items() if not file.is_file() and os.sep not in name]
@@ -220,8 +247,7 @@ def _backbone(name: str, work_dir: Path, seed: int) -> Path:
         return Path(name)
     if name.startswith("given-"):
         return backbone.path(work_dir, name, seed=0)
-    (pretrain_id,) = experiments.select(name, experiments.pretrain_ids())
-    return backbone.path(work_dir, pretrain_id, seed)
+    return backbone.path(work_dir, experiments.select_one(name, experiments.pretrain_ids()), seed)
 
 
 def mini(args) -> None:
@@ -248,7 +274,7 @@ def run_study(args) -> None:
     import tables
 
     known = tables.load_studies()
-    (chosen,) = experiments.select(args.id, known)
+    chosen = experiments.select_one(args.id, known)
     study = known[chosen]
     units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in unit} for unit in tables.units(study)]
     lacking = [
@@ -302,6 +328,9 @@ def print_tables(args) -> int:
 
     new, kept = args.work_dir / "records", tables.RECORDS
     if args.check:
+        unused = [*args.id, *["--details"] * args.details, *["--format"] * (args.format != "terminal")]
+        if unused:
+            raise UserError(f"tables --check prints one report on all records: leave {', '.join(unused)} out")
         text, code = tables.regress(new, kept)
     else:
         bold = sys.stdout.isatty()
@@ -315,7 +344,7 @@ def draw(args) -> None:
     import tables
 
     studies = {id: study for id, study in tables.load_studies().items() if study.claims}
-    (chosen,) = experiments.select(args.id, [*studies, "monitor", "scenes"])
+    chosen = experiments.select_one(args.id, [*studies, "monitor", "scenes"])
     kinds = (".png",) if chosen == "scenes" else (".svg", ".png")
     if args.file.suffix not in kinds:
         raise UserError(f"{args.file} does not end in {' or '.join(kinds)}: name the file so")
@@ -410,6 +439,8 @@ def records_keep(args) -> None:
 
 
 def _seeds(args) -> range:
+    if args.seed + args.trials - 1 > LAST_SEED:
+        raise UserError(f"{args.trials} trials from seed {args.seed} on go beyond {LAST_SEED}, the last: start earlier")
     return range(args.seed, args.seed + args.trials)
 
 
@@ -423,25 +454,28 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         0 when it is done, 1 when `tables --check` finds a result below the paper's, 2 for bad input (one sentence, no
-        traceback), 130 after Ctrl-C.
+        traceback), 130 after Ctrl-C, 141 where nobody reads on (`| head`).
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: >&-
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open until the end)
     # Before torch loads OpenMP: where other programs want the cores, too, threads that spin while they wait cost
     # most of the speed (0.6 against 2.3 images/s of a ResNet-50 step beside one busy process on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         args = build_parser().parse_args(argv)
-        return args.function(args) or 0
+        code = args.function(args) or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"resim-bench: {_sentence(error)}", file=sys.stderr)
+        print(f"resim-bench: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's end would complain
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         print("\nresim-bench: interrupted; start it again, trainings with --resume, to continue", file=sys.stderr)
         return 130
-
-
-def _sentence(error: UserError) -> str:
-    """What the error says; from a loader's worker it arrives as the last line of a traceback."""
-    return str(error).strip().splitlines()[-1].removeprefix("resim_bench.errors.UserError: ")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,18 @@ def select(pattern: str, known: Iterable[str]) -> list[str]:
     return matching
 
 
+def select_one(pattern: str, known: Iterable[str]) -> str:
+    """The one id among `known` that matches.
+
+    Raises:
+        UserError: none matches, or several do.
+    """
+    chosen, *others = select(pattern, known)
+    if others:
+        raise UserError(f"'{pattern}' matches {len(others) + 1} ids, {', '.join([chosen, *others])}: give one of them")
+    return chosen
+
+
 def describe(config: Path) -> str:
     """The first line of a config's docstring, read without running the config; empty when it has none."""
     docstring = ast.get_docstring(ast.parse(Path(config).read_text("utf-8")))

@@ -82,7 +82,7 @@ def runs_of(ids: Iterable[str], trials: int = 1) -> list[Run]:
     pretrainings: dict[str, int] = {}
     transfers: Counter[str] = Counter()
     for asked in ids:
-        (chosen,) = experiments.select(asked, [*recipes, *protocols, *named])
+        chosen = experiments.select_one(asked, [*recipes, *protocols, *named])
         if chosen in recipes:
             pretrainings[chosen] = trials
         elif chosen in protocols:

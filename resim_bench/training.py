@@ -28,7 +28,7 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from resim_bench import progress  # noqa: F401 (it registers hooks)
+from resim_bench import progress, settings  # noqa: F401 (progress registers hooks)
 from resim_bench.errors import UserError
 
 LAST = "last.pth"
@@ -217,16 +217,36 @@ def join_processes(launcher: str) -> None:
     """Connect the processes that `launcher` started: over NCCL on GPUs, over gloo without.
 
     Raises:
-        UserError: a launcher that works on GPUs only.
+        UserError: a launcher that works on GPUs only, or one that did not start this process.
     """
     if launcher == "none" or is_distributed():
         return
+    _check_launched(launcher)
     if torch.cuda.is_available():
         init_dist(launcher)
     elif launcher == "pytorch":  # mmengine would select a GPU even for gloo
         torch.distributed.init_process_group("gloo")
     else:
         raise UserError(f"without GPUs several processes start by torchrun (--launcher pytorch), not by {launcher}")
+
+
+# What each launcher tells the processes that it starts, as mmengine reads it.
+_LAUNCHED = {
+    "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "MASTER_ADDR"),
+}
+_STARTS_BY = {"pytorch": "torchrun", "slurm": "srun", "mpi": "mpirun"}
+
+
+def _check_launched(launcher: str) -> None:
+    how = f"start by {_STARTS_BY[launcher]}, or leave --launcher out"
+    for name in _LAUNCHED[launcher]:
+        if name not in os.environ:
+            raise UserError(f"--launcher {launcher} finds no {name} in the environment: {how}")
+        is_number = not name.endswith(("ADDR", "NODELIST"))
+        if is_number and not os.environ[name].isdecimal():
+            raise UserError(f"--launcher {launcher} finds {name}={os.environ[name]!r}, which is no number: {how}")
 
 
 def on_main_process(function):
@@ -259,31 +279,74 @@ def find(cfg: Config, setting: str):
     """The value of a dotted setting.
 
     Raises:
-        UserError: `cfg` does not have it.
+        UserError: `cfg` does not have it; the sentence says what there is where the name ends to be known.
     """
+    above: list[str] = []
     node = cfg
     for part in setting.split("."):
-        if isinstance(node, list | tuple) and part.isdigit() and int(part) < len(node):
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
             node = node[int(part)]
         elif isinstance(node, dict | Config) and part in node:
             node = node[part]
         else:
-            raise UserError(f"there is no setting {setting}, {part} is not known: the top level has {', '.join(cfg)}")
+            raise UserError(f"there is no setting {setting}: {'.'.join(above) or 'the top level'} {_inside(node)}")
+        above.append(part)
     return node
+
+
+def _inside(node) -> str:
+    if isinstance(node, dict | Config):
+        return f"has {', '.join(map(str, node)) or 'none'}"
+    if isinstance(node, list) and any(isinstance(item, dict) for item in node):
+        return f"has the items 0 to {len(node) - 1}"
+    return f"is {settings.shown(node)} and has none of its own"
 
 
 def merge_options(cfg: Config, options: dict) -> Config:
     """`cfg` with `{dotted setting: value}` from the command line.
 
     Raises:
-        UserError: a setting that `cfg` does not have (a typing error would otherwise change nothing, silently), or a
-            word where it has a number.
+        UserError: a setting that `cfg` does not have (a typing error would otherwise change nothing, silently), or two
+            of which one is a part of the other.
     """
     for setting, value in options.items():
-        if isinstance(find(cfg, setting), int | float) and not isinstance(value, int | float):
-            raise UserError(f"{setting} is {value!r}: give a number")
-    cfg.merge_from_dict(options)
+        find(cfg, setting)
+        parts = [other for other in options if other.startswith(f"{setting}.")]
+        if parts and not isinstance(value, dict):
+            raise UserError(f"{parts[0]} is a part of {setting}, which is given, too: give one of them")
+    try:
+        cfg.merge_from_dict(options)
+    except (TypeError, KeyError, ValueError) as error:  # a table where there is a number, and the like
+        raise UserError(
+            f"{', '.join(options)} cannot be changed like this ({error}): give them by their names"
+        ) from None
     return cfg
+
+
+@contextlib.contextmanager
+def built_from(options: dict):
+    """Around the building of models, loaders and the like: what it raises is the options' fault, if there are any.
+
+    Which of them, nobody knows here: the sentence names all. Without options the fault is ours, and a traceback right.
+
+    Raises:
+        UserError: naming the options; one that was raised inside passes, as do errors of the operating system.
+    """
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except Exception as error:
+        if not options:
+            raise
+        given = " and ".join(f"{name}={settings.shown(value)}" for name, value in options.items())
+        said = next(iter(str(error).strip().splitlines()), "")
+        verb = "do not make" if len(options) > 1 else "does not make"
+        what = f"the options {given}" if len(options) > 1 else f"the option {given}"
+        raise UserError(
+            f"{what} {verb} anything that can be trained ({type(error).__name__}: {said}): change or leave out what "
+            "does not fit"
+        ) from error
 
 
 def keep_freed_memory() -> None:

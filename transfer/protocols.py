@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS
 
 from resim_bench import experiments, training
 from resim_bench.errors import UserError
+from transfer import settings
 from transfer.datasets import DetectionFolder
 
 # Where MMDetection reads what the command line or the top of a config says, and what a type of data set or a mask head
@@ -31,13 +32,24 @@ _SET_BY_TOO = {
     "COCOFolder": {"test_evaluator.data_root": "--data"},
 }
 _SET_BY_WITH_MASKS = {"model.roi_head.mask_head.num_classes": "classes"}
+# What has done its work when the options come, or is replaced: a change would change nothing.
+_UNREAD = {
+    "norm_cfg": "the norm_cfg of each part of model",
+    "train_pipeline": "train_dataloader.dataset.pipeline",
+    "test_pipeline": "test_dataloader.dataset.pipeline",
+    "val_dataloader": "test_dataloader",
+    "val_evaluator": "test_evaluator",
+    "val_cfg": "test_evaluator",
+    "train_cfg.val_interval": "max_iters",
+    "default_hooks.checkpoint": "default_hooks.logger",
+    "log_processor": "default_hooks.logger",
+    "custom_imports": "the config's file",
+}
 
 
 def _set_by(cfg: Config) -> dict[str, str]:
     kind = cfg.train_dataloader.dataset.type
-    if kind not in _SET_BY_TOO:
-        raise UserError(f"train_dataloader.dataset.type is {kind}: known are {' and '.join(_SET_BY_TOO)}")
-    return _SET_BY | _SET_BY_TOO[kind] | (_SET_BY_WITH_MASKS if "mask_head" in cfg.model.roi_head else {})
+    return _SET_BY | _SET_BY_TOO[kind] | (_SET_BY_WITH_MASKS if cfg.model.roi_head.get("mask_head") else {})
 
 
 def data_set(cfg: Config) -> type[DetectionFolder]:
@@ -49,19 +61,25 @@ def load(transfer_id: str, options: dict | None = None) -> Config:
     """The config of a protocol with `options` ({dotted key: value}) merged into it.
 
     Raises:
-        UserError: there is no such protocol or option, the option belongs elsewhere, or a count is not positive.
+        UserError: there is no such protocol or option, the option belongs elsewhere, or a setting cannot be what it is.
     """
     configs = experiments.transfer_ids()
-    (transfer_id,) = experiments.select(transfer_id, configs)
-    cfg = Config.fromfile(configs[transfer_id])
-    for key in options or {}:
-        if key in _set_by(cfg):
-            raise UserError(f"{key} is set by {_set_by(cfg)[key]}: give that instead")
+    cfg = Config.fromfile(configs[experiments.select_one(transfer_id, configs)])
+    options = options or {}
+    for key, value in options.items():
+        before = training.find(cfg, key)
+        for place, source in _set_by(cfg).items():
+            if key == place:
+                raise UserError(f"{key} is set by {source}: give that instead")
+        for place, instead in _UNREAD.items():
+            if f"{key}.".startswith(f"{place}."):
+                raise UserError(f"{key} changes nothing in a transfer: change {instead} instead")
+        settings.check_kind(key, before, value)
     iterations = cfg.max_iters
-    training.merge_options(cfg, options or {})
-    for name in ("total_batch", "max_iters"):
-        if not isinstance(cfg[name], int) or cfg[name] < 1:
-            raise UserError(f"{name} is {cfg[name]!r}: give a positive integer")
+    training.merge_options(cfg, options)
+    if isinstance(cfg.classes, str):
+        cfg.classes = [cfg.classes]  # classes=ace: one of this name
+    settings.check_protocol(cfg.to_dict())
     if cfg.max_iters != iterations:
         _rescale(cfg, iterations, options)
     return cfg

@@ -15,7 +15,6 @@ import torchvision
 import tables
 from pretrain import monitor
 from resim_bench import backbone, cli, experiments, plan, record, timing
-from resim_bench.errors import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +83,7 @@ def test_tables_answer_fast_and_without_torch():
         (["tables", "in100"], "in100"),
         (["pretrain", "in100-moco-v2", "--fast"], "unrecognized arguments: --fast"),
         (["pretrain", "in100-moco-v2", "--seed", "-1"], "seed"),
-        (["pretrain", "in100-moco-v2", "--trials", "0"], "0 is not a whole number of at least 1"),
+        (["pretrain", "in100-moco-v2", "--trials", "0"], "0 is not a whole number from 1 to"),
         (["pretrain"], "the following arguments are required: ID"),
         (["train"], "invalid choice: 'train'"),
         (["pretrain", "in100-*"], "there is no image folder data/imagenet"),
@@ -122,7 +121,7 @@ def test_options_reach_the_training(monkeypatch):
     calls = []
     monkeypatch.setattr("pretrain.train.run", lambda *args, **kwargs: calls.append((args[0], kwargs)))
     argv = "pretrain in100-resim-c4* --data photos --seed 3 --trials 2 --resume --work-dir w"
-    assert cli.main([*argv.split(), "--cfg-options", "batch=8", "optimizer.lr=0.1", "model.queue=16"]) == 0
+    assert cli.main([*argv.split(), "--cfg-options", "batch=32", "optimizer.lr=0.1", "model.queue=64"]) == 0
     assert [name for name, _ in calls[::2]] == experiments.select("in100-resim-c4*", experiments.pretrain_ids())
     assert [kwargs["seed"] for _, kwargs in calls] == [3, 4] * 4
     assert calls[0][1] | {"seed": 0} == {
@@ -131,7 +130,7 @@ def test_options_reach_the_training(monkeypatch):
         "work_dir": Path("w"),
         "resume": True,
         "launcher": "none",
-        "cfg_options": {"batch": 8, "optimizer.lr": 0.1, "model.queue": 16},
+        "cfg_options": {"batch": 32, "optimizer.lr": 0.1, "model.queue": 64},
     }
 
 
@@ -290,10 +289,3 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr("pretrain.train.run", interrupted)
     assert cli.main(["pretrain", "random"]) == 130
     assert "interrupted; start it again, trainings with --resume, to continue" in capsys.readouterr().err
-
-
-def test_a_worker_s_traceback_is_cut_to_its_sentence():
-    wrapped = UserError(
-        "Caught UserError in DataLoader worker process 0.\nTraceback …\nresim_bench.errors.UserError: no.\n"
-    )
-    assert cli._sentence(wrapped) == "no."

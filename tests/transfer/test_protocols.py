@@ -223,7 +223,7 @@ def test_the_batch_is_shared_among_processes():
         ("voc-ful", {}, "no id matches 'voc-ful': did you mean voc-full"),
         ("voc-full", {"max_iterations": 3}, "no setting max_iterations"),
         ("voc-full", {"train_dataloader.batch_size": 3}, "is set by total_batch"),
-        ("voc-full", {"custom_hooks.9.path": 3}, "no setting custom_hooks.9.path, 9 is not known"),
+        ("voc-full", {"custom_hooks.9.path": 3}, "no setting custom_hooks.9.path: custom_hooks has the items 0 to 2"),
         ("voc-full", {"total_batch": 0}, "total_batch is 0"),
         ("voc-full", {"max_iters": "many"}, "max_iters is 'many': give a number"),
     ],

@@ -19,6 +19,7 @@ from resim_bench.settings import (
     Share,
     Text,
     Whole,
+    WholeOrNone,
     one_of,
     says,
 )
@@ -76,13 +77,13 @@ class Recipe(Schema):
     monitor: MonitorSettings
     batch: Whole
     epochs: Natural
-    max_iters: Whole | None
+    max_iters: WholeOrNone
     milestones: Annotated[tuple[Whole, ...], Strict(False), says("epochs, such as (30,60,90)")]
     precision: one_of(*OPTIM_WRAPPER)
-    micro_batch: Whole | None
+    micro_batch: WholeOrNone
     workers: Natural
     log_interval: Whole
-    calibration_batches: Whole | None = None
+    calibration_batches: WholeOrNone = None
 
     @model_validator(mode="after")
     def _goes_together(self):

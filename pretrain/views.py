@@ -139,7 +139,9 @@ class ViewSettings(Schema):
     """A recipe's `views`: what `draw_pair` and `render` take as `spec`."""
 
     size: Whole
-    scale: Annotated[Span, AfterValidator(_of_an_area), says("two numbers from 0 to 1, the smaller first")]
+    scale: Annotated[
+        Span, AfterValidator(_of_an_area), says("two numbers from 0 to 1, the smaller first, the larger above 0")
+    ]
     flip: one_of("independent", "shared")
     jitter: Annotated[
         tuple[Share, Share, Share, Annotated[float, Field(ge=0, le=0.5)]],
@@ -154,7 +156,7 @@ class ViewSettings(Schema):
         tuple[one_of(*PHOTOMETRIC), ...],
         Strict(False),
         AfterValidator(_each_once),
-        says(f"each at most once of {', '.join(PHOTOMETRIC)}, in the order of their turn"),
+        says(f"a list of {', '.join(PHOTOMETRIC)}, each at most once, in the order of their turn"),
     ]
     ratio: Span = (3 / 4, 4 / 3)
 
@@ -162,7 +164,7 @@ class ViewSettings(Schema):
     def _goes_together(self):
         if self.blur_sigma[1] > self.size:
             raise ValueError(
-                f"views.blur_sigma is up to {self.blur_sigma[1]} px in a view of {self.size} px: blur less"
+                f"views.blur_sigma is up to {self.blur_sigma[1]:g} px in a view of {self.size} px: blur less"
             )
         return self
 

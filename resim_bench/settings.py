@@ -82,11 +82,15 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False), says("a numbe
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), says("a number above 0")]
 AtLeast0 = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), says("a number of at least 0")]
 Share = Annotated[float, Field(strict=True, ge=0, le=1), says("a number from 0 to 1")]
+WholeOrNone = Annotated[Whole | None, says("a whole number of at least 1, or None")]
 Flag = Annotated[bool, Strict(), says("true or false")]
-Text = accepts(lambda value: isinstance(value, str) and bool(value.strip()), "a word")
+Text = accepts(lambda value: isinstance(value, str) and bool(value.strip()), "a name")
 # Lists are tuples in configs, and lists from the command line: either will do.
 Span = Annotated[
-    tuple[AtLeast0, AtLeast0], Strict(False), AfterValidator(_ascending), says("two numbers, the smaller first")
+    tuple[AtLeast0, AtLeast0],
+    Strict(False),
+    AfterValidator(_ascending),
+    says("two numbers of at least 0, the smaller first, the larger above 0"),
 ]
 
 
@@ -100,7 +104,9 @@ class Schema(BaseModel):
     def _has_names(cls, given):
         known = ", ".join(cls.model_fields)
         if not isinstance(given, dict):
-            raise PydanticCustomError("given", "give {what}", {"what": f"one of its own settings, {known}"})
+            raise PydanticCustomError(
+                "given", "give {what}", {"what": f"one of its own settings{', ' * bool(known)}{known}"}
+            )
         unknown = [name for name in given if name not in cls.model_fields]
         if unknown and cls.model_config["extra"] == "forbid":
             raise PydanticCustomError("unknown", "has {known}", {"name": str(unknown[0]), "known": known})
@@ -130,19 +136,19 @@ def check_each(types: dict[str, TypeAdapter], given: dict) -> None:
     Raises:
         UserError: names the setting.
     """
-    for name, value in _nodes(given):
+    for name, value in nodes(given):
         for pattern, adapter in types.items():
             if fnmatchcase(name, pattern):
                 check(adapter, value, name)
 
 
-def _nodes(node, name: str = "") -> Iterator[tuple[str, Any]]:
+def nodes(node, name: str = "") -> Iterator[tuple[str, Any]]:
     """Every setting below `node` by its dotted name, tables and lists among them."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
     for key, value in items:
         dotted = f"{name}.{key}" if name else str(key)
         yield dotted, value
-        yield from _nodes(value, dotted)
+        yield from nodes(value, dotted)
 
 
 def _sentence(error: ValidationError, given, name: str) -> str:
@@ -151,18 +157,20 @@ def _sentence(error: ValidationError, given, name: str) -> str:
     context = first.get("ctx", {})
     if first["type"] == "unknown":
         whole = f"{setting}.{context['name']}" if setting else context["name"]
-        said = f"there is no setting {whole}: {setting or 'the top level'} has {context['known']}"
+        kind = f" of type {first['input']['type']}" if "type" in first["input"] else ""
+        said = f"there is no setting {whole}: {setting or 'the top level'}{kind} has {context['known']}"
     elif first["type"] == "missing":
         said = f"{setting} is missing: give it"
     elif first["type"] == "value_error":  # of settings that do not go together
         said = str(context["error"])
-    elif first["type"].startswith("union_tag"):
+    elif first["type"] == "union_tag_not_found":
+        said = f"{setting}.type is missing: give it"
+    elif first["type"] == "union_tag_invalid":
         value = first["input"].get("type")
         said = f"{setting}.type is {shown(value)}: give {listed(_words(context['expected_tags']))}"
-    elif first["type"] == "given":
-        said = f"{setting} is {shown(first['input'])}: give {context['what']}"
-    else:
-        said = f"{setting} is {shown(first['input'])}: give one of its own settings, such as {setting}.type"
+    else:  # a union of schemas cannot be asked for its settings
+        what = context.get("what", f"one of its own settings, such as {setting}.type")
+        said = f"{setting} is {shown(first['input'])}: give {what}"
     return said + (f" (and {len(others)} more)" if others else "")
 
 

@@ -222,12 +222,18 @@ def join_processes(launcher: str) -> None:
     if launcher == "none" or is_distributed():
         return
     _check_launched(launcher)
-    if torch.cuda.is_available():
-        init_dist(launcher)
-    elif launcher == "pytorch":  # mmengine would select a GPU even for gloo
-        torch.distributed.init_process_group("gloo")
-    else:
-        raise UserError(f"without GPUs several processes start by torchrun (--launcher pytorch), not by {launcher}")
+    try:
+        if torch.cuda.is_available():
+            init_dist(launcher)
+        elif launcher == "pytorch":  # mmengine would select a GPU even for gloo
+            torch.distributed.init_process_group("gloo")
+        else:
+            raise UserError(f"without GPUs several processes start by torchrun (--launcher pytorch), not by {launcher}")
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--launcher {launcher} cannot connect the processes ({first_line(error)}): start all of them by "
+            f"{_STARTS_BY[launcher]}"
+        ) from error
 
 
 # What each launcher tells the processes that it starts, as mmengine reads it.
@@ -284,7 +290,7 @@ def find(cfg: Config, setting: str):
     above: list[str] = []
     node = cfg
     for part in setting.split("."):
-        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+        if _has_items(node) and part.isdecimal() and int(part) < len(node):
             node = node[int(part)]
         elif isinstance(node, dict | Config) and part in node:
             node = node[part]
@@ -294,10 +300,15 @@ def find(cfg: Config, setting: str):
     return node
 
 
+def _has_items(node) -> bool:
+    """Whether it is a list of tables, as hooks and transforms are; other lists are given as a whole."""
+    return isinstance(node, list) and bool(node) and all(isinstance(item, dict) for item in node)
+
+
 def _inside(node) -> str:
     if isinstance(node, dict | Config):
         return f"has {', '.join(map(str, node)) or 'none'}"
-    if isinstance(node, list) and any(isinstance(item, dict) for item in node):
+    if _has_items(node):
         return f"has the items 0 to {len(node) - 1}"
     return f"is {settings.shown(node)} and has none of its own"
 
@@ -316,11 +327,16 @@ def merge_options(cfg: Config, options: dict) -> Config:
             raise UserError(f"{parts[0]} is a part of {setting}, which is given, too: give one of them")
     try:
         cfg.merge_from_dict(options)
-    except (TypeError, KeyError, ValueError) as error:  # a table where there is a number, and the like
+    except (AttributeError, KeyError, TypeError, ValueError) as error:  # a table where there is a number, and the like
         raise UserError(
-            f"{', '.join(options)} cannot be changed like this ({error}): give them by their names"
+            f"{', '.join(options)} cannot be changed like this ({first_line(error)}): name the settings inside"
         ) from None
     return cfg
+
+
+def first_line(error: Exception) -> str:
+    """What an error of somebody else's says, as far as a sentence can hold it."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
 
 
 @contextlib.contextmanager
@@ -340,12 +356,10 @@ def built_from(options: dict):
         if not options:
             raise
         given = " and ".join(f"{name}={settings.shown(value)}" for name, value in options.items())
-        said = next(iter(str(error).strip().splitlines()), "")
-        verb = "do not make" if len(options) > 1 else "does not make"
-        what = f"the options {given}" if len(options) > 1 else f"the option {given}"
+        what = f"the options {given} do" if len(options) > 1 else f"the option {given} does"
         raise UserError(
-            f"{what} {verb} anything that can be trained ({type(error).__name__}: {said}): change or leave out what "
-            "does not fit"
+            f"{what} not make anything that can be trained ({type(error).__name__}: {first_line(error)}): change or "
+            "leave out what does not fit"
         ) from error
 
 

@@ -77,7 +77,7 @@ def load(transfer_id: str, options: dict | None = None) -> Config:
         settings.check_kind(key, before, value)
     iterations = cfg.max_iters
     training.merge_options(cfg, options)
-    if isinstance(cfg.classes, str):
+    if isinstance(cfg.classes, str) and cfg.classes:
         cfg.classes = [cfg.classes]  # classes=ace: one of this name
     settings.check_protocol(cfg.to_dict())
     if cfg.max_iters != iterations:

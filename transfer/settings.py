@@ -47,8 +47,8 @@ def _ours_first(hooks):
     return hooks
 
 
-class Hook(Open):
-    """A hook of mmengine's kind."""
+class Typed(Open):
+    """A hook, a transform, a scheduler."""
 
     type: Text
 
@@ -56,7 +56,7 @@ class Hook(Open):
 class LoggerSettings(Open):
     """What says how the training goes; the suite puts its own in its place."""
 
-    type: Literal["LoggerHook"]
+    type: one_of("LoggerHook")
     interval: Whole
 
 
@@ -125,6 +125,7 @@ class Data(Open):
     """A split, and how it is read."""
 
     type: one_of(*METRICS)
+    pipeline: Annotated[list[Typed], Strict(False), says("transforms, each with its type")]
 
 
 class Training(Data):
@@ -191,6 +192,7 @@ class Protocol(Open):
     test_cfg: TestLoop
     optim_wrapper: OptimWrapper
     env_cfg: Open
+    default_scope: one_of("mmdet")
 
     total_batch: Whole
     max_iters: Whole
@@ -200,14 +202,14 @@ class Protocol(Open):
             tuple[Text, ...],
             Strict(False),
             AfterValidator(_unique),
-            says("different names of classes, such as ace,king or ['1','2'], or None for those of the annotations"),
+            says("names, each once, such as ace,king or ['1','2'], or None for those of the annotations"),
         ]
         | None
     )
     data_root: Text
     expected_data: ExpectedData
     custom_hooks: Annotated[
-        list[Hook], AfterValidator(_ours_first), says("hooks, of which BackboneHook and PreciseBNHook come first")
+        list[Typed], AfterValidator(_ours_first), says("hooks, of which BackboneHook and PreciseBNHook come first")
     ]
     default_hooks: DefaultHooks
     test_evaluator: Annotated[VOCMetric | COCOMetric, Field(discriminator="type")]
@@ -232,6 +234,9 @@ def _type(kind) -> TypeAdapter:
 
 _Side = Annotated[tuple[Whole, Whole], Strict(False)]
 _SCALE = says("a number above 0, or width and height in pixels, such as (1333,800)")
+_positives = _type(
+    Annotated[list[Positive], Field(min_length=1), Strict(False), says("a list of numbers above 0, such as [8,16]")]
+)
 DEEP = {
     "model.data_preprocessor.mean": _type(
         Annotated[tuple[Number, Number, Number], Strict(False), says("three numbers")]
@@ -240,12 +245,20 @@ DEEP = {
         Annotated[tuple[Positive, Positive, Positive], Strict(False), says("three numbers above 0")]
     ),
     "model.data_preprocessor.pad_size_divisor": _type(Whole),
+    "model.*.depth": _type(one_of(18, 34, 50, 101, 152)),
     "model.*.loss_weight": _type(AtLeast0),
     "model.train_cfg.*.assigner.*_iou*": _type(Share),
     "model.train_cfg.*.sampler.num": _type(Whole),
     "model.train_cfg.*.sampler.pos_fraction": _type(Share),
     "model.*_cfg.*.nms_pre": _type(Whole),
     "model.*_cfg.*.max_per_img": _type(Whole),
+    "model.rpn_head.anchor_generator.scales": _positives,
+    "model.rpn_head.anchor_generator.ratios": _positives,
+    "model.rpn_head.anchor_generator.strides": _positives,
+    "model.*.roi_layer.output_size": _type(Whole),
+    "model.*.roi_layer.sampling_ratio": _type(Natural),
+    "model.*.bbox_coder.target_stds": _positives,
+    "model.*_cfg.*.nms.type": _type(one_of("nms", "soft_nms")),
     "model.*_cfg.*.iou_threshold": _type(Share),
     "model.*_cfg.*.min_bbox_size": _type(AtLeast0),
     "model.*_cfg.*.score_thr": _type(Share),
@@ -261,7 +274,7 @@ DEEP = {
     ),
     "*_dataloader.dataset.pipeline.*.prob": _type(Share),
     "optim_wrapper.paramwise_cfg.*_mult": _type(AtLeast0),
-    "param_scheduler": _type(Annotated[list[Hook], Strict(False), says("schedulers, each with its type")]),
+    "param_scheduler": _type(Annotated[list[Typed], Strict(False), says("schedulers, each with its type")]),
     "param_scheduler.*.milestones": _type(
         Annotated[tuple[Natural, ...], Strict(False), says("iterations, such as [18000,22000]")]
     ),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,36 @@ def test_tables_answer_fast_and_without_torch():
         (["tables", "--format", "html"], "there is no format 'html': choose from terminal, markdown, latex, csv"),
         (["transfer", "voc-full", "--backbone", "./nothing.safetensors"], "there is no backbone file nothing"),
         (["records", "drop"], "invalid choice: 'drop'"),
+        (["transfer", "mini-voc-*"], r"'mini-voc-\*' matches 2 ids, mini-voc-full, mini-voc-frozen: give one of them"),
+        (["transfer", "voc-full", "--backbone", "in100-resim*"], r"'in100-resim\*' matches 4 ids"),
+        (["transfer", "voc-full", "--backbone", ""], "no id matches ''"),
+        (["export", "mini-*", "x.pkl"], "matches 15 ids, mini-random"),
+        (["plan", "in100-*"], "matches 7 ids"),
+        (["figure", "*", "x.png"], "matches 3 ids, mini, monitor, scenes"),
+        (["study", "*"], "matches 4 ids"),
+        (["pretrain", ""], "no id matches ''"),
+        (["pretrain", "x\ny"], r"^resim-bench: no id matches 'x\\ny': known are"),
+        (["pretrain", "random", "--x\ny"], r"unrecognized arguments: --x\\ny"),
+        (["pretrain", "random", "--seed", "4294967296"], "4294967296 is not a whole number from 0 to 4294967295"),
+        (["pretrain", "random", "--seed", "4294967295", "--trials", "2"], "2 trials from seed 4294967295 on go beyond"),
+        (["pretrain", "random", "--seed", "9" * 5000], "9 is not a whole number from 0 to 4294967295"),
+        (["pretrain", "random", "--seed", "1", "--seed", "2"], "argument --seed: it is given twice: give it once"),
+        (["mini", "--seed", "1.5"], "1.5 is not a whole number from 0"),
+        (["transfer", "voc-full", "--pretrain-seed", "-0x1"], "pretrain-seed"),
+        (["plan", "mini", "--gpus", "1" * 400], "is not a whole number from 1 to 1000000"),
+        (["plan", "mini", "--trials", "10000000"], "is not a whole number from 1 to 1000000"),
+        (["study", "mini", "--units", "1e3"], "1e3 is not a whole number from 1 to 1000000"),
+        (["pretrain", "random", "--data", ""], "argument --data: a name is missing"),
+        (["pretrain", "random", "--work-dir", " "], "argument --work-dir: a name is missing"),
+        (["import", "", "--as", "given-x"], "argument FILE: a name is missing"),
+        (["tables", "--check", "nope"], "tables --check prints one report on all records: leave nope out"),
+        (["tables", "--check", "--details"], "leave --details out"),
+        (["pretrain", "random", "--cfg-options", "batch"], "'batch' is no KEY=VALUE"),
+        (["pretrain", "random", "--cfg-options", "batch=[1,2"], r"brackets or quotes of 'batch=\[1,2' do not match"),
+        (["pretrain", "random", "--cfg-options", "batch=1", "batch=2"], "batch is given twice: give it once"),
+        (["pretrain", "random", "--cfg-options", "batch=0"], "batch is 0: give a whole number of at least 1"),
+        (["pretrain", "mini-*", "--cfg-options", "epochs=0"], "epochs is 0: give a whole number"),
+        (["transfer", "voc-full", "--launcher", "torch"], "invalid choice: 'torch'"),
     ],
 )
 def test_wrong_input_is_one_sentence(capsys, argv, sentence):
@@ -289,3 +320,16 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr("pretrain.train.run", interrupted)
     assert cli.main(["pretrain", "random"]) == 130
     assert "interrupted; start it again, trainings with --resume, to continue" in capsys.readouterr().err
+
+
+def _started(command):
+    """Code, output and errors of a shell's command line."""
+    command = command.replace("resim-bench", f"{sys.executable} -m resim_bench.cli")
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_reader_that_leaves_and_a_closed_output_are_quiet():
+    assert _started("resim-bench list | head -1") == (128 + signal.SIGPIPE, "pre-training\n", "")
+    assert _started("resim-bench list >&-") == (0, "", "")
+    assert _started("resim-bench pretrain nope 2>&-")[0] == 2

@@ -101,6 +101,15 @@ def test_select_without_a_match_names_close_and_known_ids():
         experiments.select("IN1k", known[:1])
 
 
+def test_where_one_is_meant_several_are_said():
+    known = ["random", "mini-a", "mini-b"]
+    assert experiments.select_one("r*", known) == experiments.select_one("random", known) == "random"
+    with pytest.raises(UserError, match=r"'mini-\*' matches 2 ids, mini-a, mini-b: give one of them"):
+        experiments.select_one("mini-*", known)
+    with pytest.raises(UserError, match="no id matches '': known are random, mini-a, mini-b"):
+        experiments.select_one("", known)
+
+
 def test_tables_are_read_in_their_own_order(tmp_path):
     (tmp_path / "a.toml").write_text("order = 2")
     (tmp_path / "b.toml").write_text("order = 1")

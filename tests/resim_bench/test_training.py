@@ -1,7 +1,14 @@
-"""What both trainings set for their process."""
+"""What both trainings set for their process, and what they say of options and launchers."""
 
 import subprocess
 import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from resim_bench import training
+from resim_bench.errors import UserError
 
 FAULTS = """
 import resource
@@ -29,3 +36,82 @@ def test_freed_memory_is_kept_for_the_next_step():
         return int(done.stdout)
 
     assert faults("kept") < faults("returned") / 10
+
+
+def test_what_building_raises_is_the_fault_of_the_options():
+    with (
+        pytest.raises(UserError, match=r"the option a.b=5 does not make .* \(TypeError: no\): change") as refusal,
+        training.built_from({"a.b": 5}),
+    ):
+        raise TypeError("no\nmore of it")
+    assert "\n" not in str(refusal.value) and isinstance(refusal.value.__cause__, TypeError)
+    with (
+        pytest.raises(UserError, match=r"the options a=1 and b='x' do not make .* \(KeyError: 'c'\)"),
+        training.built_from({"a": 1, "b": "x"}),
+    ):
+        raise KeyError("c")
+
+
+@pytest.mark.parametrize("error", [UserError("said"), OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_is_not_their_fault_passes(error):
+    with pytest.raises(type(error)) as raised, training.built_from({"a": 1}):
+        raise error
+    assert raised.value is error
+
+
+def test_without_options_it_is_ours():
+    with pytest.raises(ZeroDivisionError), training.built_from({}):
+        1 / 0  # noqa: B018
+
+
+def test_a_name_is_followed_as_far_as_it_is_known():
+    cfg = Config(dict(a=dict(b=[dict(c=1)], d=(1, 2), e=dict(), f=[1])))
+    assert training.find(cfg, "a.b.0.c") == 1 and training.find(cfg, "a.d") == (1, 2)
+    for name, sentence in {
+        "x": "there is no setting x: the top level has a",
+        "a.x": "there is no setting a.x: a has b, d, e, f",
+        "a.b.1.c": "there is no setting a.b.1.c: a.b has the items 0 to 0",
+        "a.b.-1": "there is no setting a.b.-1: a.b has the items 0 to 0",
+        "a.b.0.c.d": "there is no setting a.b.0.c.d: a.b.0.c is 1 and has none of its own",
+        "a.d.0": r"there is no setting a.d.0: a.d is \(1, 2\) and has none of its own",
+        "a.f.0": r"there is no setting a.f.0: a.f is \[1\] and has none of its own",
+        "a.e.f": "there is no setting a.e.f: a.e has none",
+        "a..b": "there is no setting a..b: a has b, d, e",
+        "": "there is no setting : the top level has a",
+    }.items():
+        with pytest.raises(UserError, match=sentence):
+            training.find(cfg, name)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "environment", "sentence"),
+    [
+        ("pytorch", {}, "finds no RANK in the environment: start by torchrun, or leave --launcher out"),
+        ("pytorch", {"RANK": "0", "WORLD_SIZE": "x"}, "finds WORLD_SIZE='x', which is no number: start by torchrun"),
+        ("slurm", {}, "finds no SLURM_PROCID in the environment: start by srun"),
+        ("mpi", {"OMPI_COMM_WORLD_RANK": "0"}, "finds no OMPI_COMM_WORLD_SIZE in the environment: start by mpirun"),
+    ],
+)
+@pytest.mark.parametrize("gpu", [False, True])
+def test_a_launcher_that_did_not_start_this_process_is_said(monkeypatch, launcher, environment, sentence, gpu):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    for names in training._LAUNCHED.values():
+        for name in names:
+            monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=sentence):
+        training.join_processes(launcher)
+
+
+def test_processes_that_cannot_be_connected_are_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in training._LAUNCHED["pytorch"]:
+        monkeypatch.setenv(name, "7")
+
+    def refused(backend):
+        raise RuntimeError("no port\nat all")
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", refused)
+    with pytest.raises(UserError, match=r"cannot connect the processes \(no port\): start all of them by torchrun"):
+        training.join_processes("pytorch")

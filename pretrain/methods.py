@@ -13,7 +13,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from pretrain.distributed import all_gather, rank, world_size
-from pretrain.encoders import HEADS, BackboneSettings, Encoder, resnet
+from pretrain.encoders import HEADS, PYRAMID, BackboneSettings, Encoder, resnet
 from pretrain.geometry import Windows, permuted
 from pretrain.losses import dense_info_nce, dense_negatives, instance_info_nce, region_info_nce
 from pretrain.pooling import prroi_pool
@@ -137,8 +137,13 @@ class MoCoSettings(Schema):
 
     @model_validator(mode="after")
     def _goes_together(self):
+        levels = self.levels.given()
+        pyramid = [levels[source].dim for source in PYRAMID if source in levels]
+        # Each needs the other: a convolution without gradient would stop a distributed run.
+        if pyramid and (len(pyramid) < len(PYRAMID) or len(set(pyramid)) > 1):
+            raise ValueError("model.levels of a pyramid are both p4 and p3, of the same dim: give both")
         strides = {"c4": self.backbone.stride(3), "p4": self.backbone.stride(3), "p3": self.backbone.stride(2)}
-        for source, level in self.levels.given().items():
+        for source, level in levels.items():
             if level.map_stride != strides[source]:
                 raise ValueError(
                     f"model.levels.{source}.map_stride is {level.map_stride}: give {strides[source]}, "

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field, Strict, model_validator
 
-from pretrain.encoders import PYRAMID
 from pretrain.methods import MoCoSettings, RandomSettings, SupervisedSettings
 from pretrain.views import ViewSettings
 from resim_bench.settings import (
@@ -92,12 +91,7 @@ class Recipe(Schema):
             raise ValueError("epochs is 0: give a whole number of at least 1")
         if not trains and self.calibration_batches is None:
             raise ValueError("calibration_batches is None: give a whole number of at least 1")
-        group = getattr(self.model, "bn_group", self.batch)
-        if self.batch % group:
-            raise ValueError(
-                f"the batch of {self.batch} is not a multiple of the batch-norm group of {group} images: "
-                "change batch or model.bn_group"
-            )
+        group = getattr(self.model, "bn_group", self.batch)  # `train.check` holds it against a process's batch
         if group == 1 and self.views.size <= self.model.backbone.stride(4):
             raise ValueError(
                 f"batch norm over one image needs a map of more than one cell, and views of {self.views.size} px end "
@@ -138,7 +132,3 @@ class Recipe(Schema):
                 )
         if levels and self.views.flip != "shared":
             raise ValueError('a recipe with levels needs views.flip="shared": regions correspond only under one flip')
-        pyramid = [levels[source].dim for source in PYRAMID if source in levels]
-        # Each needs the other: a convolution without gradient would stop a distributed run.
-        if pyramid and (len(pyramid) < len(PYRAMID) or len(set(pyramid)) > 1):
-            raise ValueError("model.levels of a pyramid are both p4 and p3, of the same dim: give both")

@@ -121,7 +121,7 @@ REFUSED = {  # what the command line has: what the sentence says behind "SETTING
 }
 
 TOGETHER = {
-    "batch=48": "the batch of 48 is not a multiple of the batch-norm group of 32 images",
+    "batch=16": "process's batch of 16 is not a multiple of the batch-norm group of 32 images",
     "batch=32 model.queue=1000": "the queue of 1000 is not a multiple of the batch of 32",
     "batch=96": "the queue of 1024 is not a multiple of the batch of 96",
     "micro_batch=48": "micro_batch of 48 is not a multiple of the batch-norm group of 32 images",
@@ -178,7 +178,7 @@ def test_a_setting_that_cannot_be_is_named_with_what_may_be_given(text):
 @pytest.mark.parametrize("text", TOGETHER)
 def test_settings_that_do_not_go_together_are_named(text):
     with pytest.raises(UserError) as refusal:
-        train.load_recipe(RECIPE, of(text))
+        train.check(train.load_recipe(RECIPE, of(text)), images=4000, world_size=1)
     assert TOGETHER[text] in str(refusal.value)
 
 
@@ -212,6 +212,22 @@ def test_what_is_unusual_but_works_stays_legal(text):
 def test_other_methods_have_settings_of_their_own(pretrain_id, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         train.load_recipe(pretrain_id, changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "images", "world_size", "sentence"),
+    [
+        ("batch=64", 63, 1, "the batch of 64 is larger than the data set of 63 images"),
+        ("batch=64", 64, 3, "the batch of 64 is not divisible by 3 processes"),
+        ("batch=64", 64, 4, "a process's batch of 16 is not a multiple of the batch-norm group of 32 images"),
+        ("micro_batch=32", 64, 2, "micro_batch is for MoCo and ReSim in one process"),
+    ],
+)
+def test_images_and_processes_have_to_do_for_the_batch(text, images, world_size, sentence):
+    recipe = train.load_recipe(RECIPE, of(text))
+    with pytest.raises(UserError, match=sentence):
+        train.check(recipe, images, world_size)
+    train.check(recipe, images=64, world_size=1)
 
 
 def test_an_untrained_recipe_has_no_epochs():

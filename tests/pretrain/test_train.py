@@ -30,7 +30,6 @@ TINY = {
     "model.bn_group": 4,
     "log_interval": 1,
 }
-OF_STRIDE_4 = LEVEL | {"map_stride": 4}
 LEVEL_OPTIONS = {"model.levels.c4.window": 16, "model.levels.c4.stride": 8}
 
 
@@ -291,8 +290,8 @@ def test_skipped_draws_are_the_ones_that_follow():
         ({"batch": 0}, "batch is 0: give a whole number of at least 1"),
         ({"model.levels.c4.window": 32}, "window of 32 px does not fit a view of 32 px"),
         ({"model.levels": {"c5": {}}}, "no setting model.levels.c5: model.levels has c4, p4, p3"),
-        ({"model.levels": {"p4": OF_STRIDE_4}}, "both p4 and p3, of the same dim"),
-        ({"model.levels": {"p4": OF_STRIDE_4, "p3": OF_STRIDE_4 | {"dim": 4}}}, "both p4 and p3, of the same dim"),
+        ({"model.levels": {"p4": LEVEL}}, "both p4 and p3, of the same dim"),
+        ({"model.levels": {"p4": LEVEL, "p3": LEVEL | {"dim": 4}}}, "both p4 and p3, of the same dim"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(images, tmp_path, options, sentence):
@@ -302,8 +301,8 @@ def test_settings_that_do_not_fit_are_refused(images, tmp_path, options, sentenc
 
 
 def test_several_recipes_take_the_options_that_they_have():
-    chosen = train.options_of_each(["in100-moco-v2", "in100-supervised"], {"batch": 64, "model.queue": 1024})
-    assert chosen == {"in100-moco-v2": {"batch": 64, "model.queue": 1024}, "in100-supervised": {"batch": 64}}
+    chosen = train.options_of_each(["in100-moco-v2", "in100-supervised"], {"batch": 16, "model.queue": 1024})
+    assert chosen == {"in100-moco-v2": {"batch": 16, "model.queue": 1024}, "in100-supervised": {"batch": 16}}
     with pytest.raises(UserError, match="no setting model.que: model has type, backbone, .*queue"):
         train.options_of_each(["in100-moco-v2", "in100-supervised"], {"model.que": 1024})
 

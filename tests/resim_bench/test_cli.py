@@ -152,7 +152,7 @@ def test_options_reach_the_training(monkeypatch):
     calls = []
     monkeypatch.setattr("pretrain.train.run", lambda *args, **kwargs: calls.append((args[0], kwargs)))
     argv = "pretrain in100-resim-c4* --data photos --seed 3 --trials 2 --resume --work-dir w"
-    assert cli.main([*argv.split(), "--cfg-options", "batch=32", "optimizer.lr=0.1", "model.queue=64"]) == 0
+    assert cli.main([*argv.split(), "--cfg-options", "batch=8", "optimizer.lr=0.1", "model.queue=16"]) == 0
     assert [name for name, _ in calls[::2]] == experiments.select("in100-resim-c4*", experiments.pretrain_ids())
     assert [kwargs["seed"] for _, kwargs in calls] == [3, 4] * 4
     assert calls[0][1] | {"seed": 0} == {
@@ -161,7 +161,7 @@ def test_options_reach_the_training(monkeypatch):
         "work_dir": Path("w"),
         "resume": True,
         "launcher": "none",
-        "cfg_options": {"batch": 32, "optimizer.lr": 0.1, "model.queue": 64},
+        "cfg_options": {"batch": 8, "optimizer.lr": 0.1, "model.queue": 16},
     }
 
 

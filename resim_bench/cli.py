@@ -110,6 +110,7 @@ def build_parser() -> Parser:
     transfer.add_argument("id", metavar="ID", help="a transfer id")
     transfer.add_argument(
         "--backbone",
+        type=_name,
         metavar="ID|FILE",
         help="a pre-training id or a backbone file (default: each that a table's row names)",
     )
@@ -120,7 +121,7 @@ def build_parser() -> Parser:
     imports.add_argument("file", type=_path, metavar="FILE", help="as downloaded; nothing in it is executed")
     imports.add_argument("--as", dest="id", required=True, metavar="ID", help="given-NAME; `list` shows those of rows")
     exports = command("export", export_weights, "write a backbone in Detectron2's layout", [place])
-    exports.add_argument("backbone", metavar="ID|FILE", help="a pre-training id or a backbone file")
+    exports.add_argument("backbone", type=_name, metavar="ID|FILE", help="a pre-training id or a backbone file")
     exports.add_argument("target", type=_path, metavar="TARGET", help="the file to write, NAME.pkl")
     exports.add_argument("--seed", type=_seed, default=0, metavar="N", help="which seed's backbone (default: 0)")
     tables = command("tables", print_tables, "print the paper's tables beside our numbers", [place])
@@ -159,6 +160,7 @@ def build_parser() -> Parser:
 
 LAST_SEED = 2**32 - 1  # numpy's
 MOST = 1_000_000  # trials, units, GPUs
+LONGEST = 255  # bytes of a file's name, on all usual file systems
 
 
 def _whole(text: str, least: int, most: int) -> int:
@@ -175,10 +177,16 @@ def _count(text: str) -> int:
     return _whole(text, 1, MOST)
 
 
-def _path(text: str) -> Path:
+def _name(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("a name is missing: give one")
-    return Path(text)
+    if any(len(os.fsencode(part)) > LONGEST for part in text.split(os.sep)):
+        raise argparse.ArgumentTypeError(f"{text[:40]}… is too long a name for a file: give a shorter one")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(_name(text))
 
 
 def list_ids(args) -> None:

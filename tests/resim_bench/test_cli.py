@@ -76,6 +76,9 @@ def test_tables_answer_fast_and_without_torch():
     assert spent < 2
 
 
+LONG = "x" * 300
+
+
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
@@ -104,7 +107,14 @@ def test_tables_answer_fast_and_without_torch():
         (["records", "drop"], "invalid choice: 'drop'"),
         (["transfer", "mini-voc-*"], r"'mini-voc-\*' matches 2 ids, mini-voc-full, mini-voc-frozen: give one of them"),
         (["transfer", "voc-full", "--backbone", "in100-resim*"], r"'in100-resim\*' matches 4 ids"),
-        (["transfer", "voc-full", "--backbone", ""], "no id matches ''"),
+        (["transfer", "voc-full", "--backbone", ""], "argument --backbone: a name is missing"),
+        (["transfer", "voc-full", "--backbone", LONG], "argument --backbone: x{40}… is too long a name for a file"),
+        (["pretrain", "random", "--work-dir", f"/tmp/{LONG}/w"], "argument --work-dir: /tmp/x+… is too long"),
+        (["pretrain", "random", "--data", "ä" * 128], "argument --data: ä{40}… is too long"),
+        (["pretrain", LONG], "no id matches 'x"),
+        (["import", LONG, "--as", "given-x"], "argument FILE: x{40}… is too long"),
+        (["export", "random", f"{LONG}.pkl"], "argument TARGET: x{40}… is too long"),
+        (["data", "--to", LONG], "argument --to: x{40}… is too long"),
         (["export", "mini-*", "x.pkl"], "matches 15 ids, mini-random"),
         (["plan", "in100-*"], "matches 7 ids"),
         (["figure", "*", "x.png"], "matches 3 ids, mini, monitor, scenes"),

@@ -261,12 +261,12 @@ def test_a_batch_norm_group_sees_its_own_statistics_and_the_first_one_is_kept():
 def test_the_trunk_is_torchvision_s():
     import torchvision
 
-    ours = resnet(50)
-    theirs = torchvision.models.resnet50()
+    ours = resnet(50).double()  # float32 rounds one way or the other, by the layout in memory
+    theirs = torchvision.models.resnet50().double()
     theirs.fc = nn.Identity()
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(1, 3, 64, 64)
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     maps = trunk_maps(ours.eval(), x)
     assert maps["c4"].shape == (1, 1024, 4, 4) and maps["c5"].shape == (1, 2048, 2, 2)
     torch.testing.assert_close(maps["c5"].mean(dim=(2, 3)), theirs.eval()(x), rtol=1e-4, atol=1e-5)

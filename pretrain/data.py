@@ -1,78 +1,56 @@
 """Images for pre-training: an ImageFolder, the 100 classes of IN-100 where they apply, two views a draw."""
 
 import functools
-import re
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.registry import DATASETS, FUNCTIONS
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.io import ImageReadMode, decode_jpeg, read_file
+from torchvision.io import ImageReadMode, decode_jpeg
 
+from pretrain import imagefolder
 from pretrain.geometry import batch_windows
+from pretrain.imagefolder import Images
 from pretrain.views import crop_box, draw_pair, draw_view, render
-from resim_bench.data import imagenet100
-from resim_bench.errors import UserError
-
-WNID = re.compile(r"n\d{8}")
+from resim_bench import training
+from resim_bench.data import images
 
 
 @functools.cache  # a run asks twice, and ImageNet has a million files
-def list_images(root: Path, name: str) -> tuple[list[Path], list[int], list[str]]:
-    """List an ImageFolder.
+def list_images(root: str, name: str) -> Images:
+    """List an ImageFolder; the first process looks, the others are told.
 
     Args:
-        root: a folder `<class>/…/<image>`, or one that holds such a folder as `train`.
-        name: of the recipe's data set; `imagenet100` takes the 100 classes of the list where folders are wnids.
-
-    Returns:
-        Paths, the class number of each, and the class names, all sorted.
+        root, name: see `imagefolder.read`.
 
     Raises:
-        UserError: the folder is missing or empty, or lacks a class of the list.
+        UserError: the folder is missing or empty, lacks a class of the list, or holds what cannot be used.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise UserError(
-            f"there is no image folder {root}: put the training images there as {root.name}/<class>/<image>, "
-            "or name their folder with --data (ImageNet: https://image-net.org/download, ILSVRC2012 train)"
-        )
-    root = root / "train" if (root / "train").is_dir() else root
-    classes = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-    if name == "imagenet100" and any(WNID.fullmatch(c) for c in classes):
-        missing = sorted(set(imagenet100()) - set(classes))
-        if missing:
-            raise UserError(f"{root} lacks {len(missing)} of the 100 classes of IN-100, first of them {missing[0]}")
-        classes = sorted(imagenet100())
-    paths, labels = [], []
-    for label, c in enumerate(classes):
-        found = sorted(p for p in (root / c).rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
-        paths += found
-        labels += [label] * len(found)
-    if not paths:
-        raise UserError(f"{root} holds no images: expected {root}/<class>/<image> with endings such as .jpg or .png")
-    return paths, labels, classes
+
+    def read():
+        found = imagefolder.read(root, name)
+        found.survey.refuse()
+        return found
+
+    return training.on_main_process(read)
 
 
-def read_image(path: Path) -> Tensor:
+def read_image(path: str | Path) -> Tensor:
     """Decode an image file to `(H, W, 3)` uint8, RGB, contiguous; EXIF's rotation is ignored, as MoCo's loader does.
 
     Raises:
         UserError: the file is no readable image.
     """
-    try:
-        return decode_jpeg(read_file(str(path)), mode=ImageReadMode.RGB).permute(1, 2, 0)
-    except RuntimeError:  # no JPEG, whatever its name, or a damaged one: Pillow reads it or says what is wrong
-        pass
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB")))
-    except (OSError, SyntaxError) as error:
-        raise UserError(f"{path} is no readable image ({error}): restore or remove it") from None
+    with images.opened(path) as image:
+        if image.format in ("JPEG", images.MPO):
+            try:  # half the time that Pillow takes
+                content = torch.from_numpy(np.fromfile(path, np.uint8))
+                return decode_jpeg(content, mode=ImageReadMode.RGB).permute(1, 2, 0)
+            except RuntimeError:  # a damaged one: Pillow reads it or says what is wrong
+                pass
+    return torch.from_numpy(images.decode(path))
 
 
 class _Draws(Dataset):
@@ -87,15 +65,15 @@ class _Draws(Dataset):
     metainfo: dict = {}
 
     def __init__(self, root, name, views, seed):
-        self.paths, self.labels, _ = list_images(root, name)
+        self.images = list_images(root, name)
         self.views, self.seed = views, seed
 
     def __len__(self):
-        return len(self.paths)
+        return len(self.images.names)
 
     def _open(self, item):
         draw, index = item
-        image = read_image(self.paths[index])
+        image = read_image(self.images.path(index))
         height, width = image.shape[:2]
         return image, width, height, np.random.default_rng((self.seed, draw))
 
@@ -131,4 +109,4 @@ class LabelledView(_Draws):
     def __getitem__(self, item):
         image, width, height, rng = self._open(item)
         view = draw_view(rng, width, height, self.views)
-        return {"image": render(image, view, self.views), "label": self.labels[item[1]]}
+        return {"image": render(image, view, self.views), "label": self.images.labels[item[1]]}

@@ -200,11 +200,11 @@ def run(
     training.join_processes(launcher)
     world_size = get_world_size()
     root = Path(data or recipe.dataset.root)
-    paths, _, classes = pretrain_data.list_images(str(root), recipe.dataset.name)
+    images = pretrain_data.list_images(str(root), recipe.dataset.name)
+    facts = images.facts()
     if recipe.model.type == "Supervised":
-        recipe.model.num_classes = len(classes)
-    check(recipe, len(paths), world_size)
-    facts = {"images": len(paths), "classes": len(classes), "digest": runs.data_digest(root, paths)}
+        recipe.model.num_classes = facts["classes"]
+    check(recipe, facts["images"], world_size)
     run_protocol = protocol(recipe, facts)
     output = backbone.path(work_dir, pretrain_id, seed)
     run_dir = output.parent
@@ -213,9 +213,10 @@ def run(
         training.say(f"{pretrain_id}, seed {seed}: done before, {output}")
         return output
 
+    training.say(images.survey.line())
     length = f"{recipe.max_iters} iterations" if recipe.max_iters else f"{recipe.epochs} epochs"
     training.say(
-        f"{pretrain_id}, seed {seed}: {length} of batch {recipe.batch} over {len(paths):,} images, "
+        f"{pretrain_id}, seed {seed}: {length} of batch {recipe.batch} over {facts['images']:,} images, "
         f"{training.processes()}"
     )
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
@@ -223,7 +224,7 @@ def run(
         model, iterations = _calibrated(recipe, dataset, seed), 0
     else:
         kind = "LabelledView" if recipe.model.type == "Supervised" else "TwoViews"
-        cfg = runner_config(recipe, dict(type=kind, **dataset), len(paths), world_size)
+        cfg = runner_config(recipe, dict(type=kind, **dataset), facts["images"], world_size)
         runner = training.build_runner(cfg, run_dir, seed, launcher)
         trained = runner.train()
         model, iterations = getattr(trained, "module", trained), runner.iter
@@ -232,12 +233,13 @@ def run(
             "id": pretrain_id,
             "seed": seed,
             "arch": recipe.model.backbone.to_dict(),
-            "epochs": round(iterations / (len(paths) // recipe.batch), 2),
+            "epochs": round(iterations / (facts["images"] // recipe.batch), 2),
             "protocol": run_protocol,
             "config_digest": record.digest(runs.plain(claim)),
             "overrides": runs.plain(cfg_options or {}),
             "deviations": runs.deviations(protocol(shipped, shipped.dataset), run_protocol),
             "data": facts,
+            "survey": images.survey.facts(),
             **runs.environment(),
         }
         backbone.save(output, methods.transferable(model), provenance)

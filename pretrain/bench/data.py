@@ -93,7 +93,7 @@ class ReleaseViews(Dataset):
     """
 
     def __init__(self, root, views, window, stride):
-        self.paths, _, _ = list_images(root, "")
+        self.images = list_images(root, "")
         self.views, self.window, self.stride = views, window, stride
         self.photometric = T.Compose(
             [
@@ -106,10 +106,10 @@ class ReleaseViews(Dataset):
         )
 
     def __len__(self):
-        return len(self.paths)
+        return len(self.images.names)
 
     def __getitem__(self, index):
-        image = Image.open(self.paths[index]).convert("RGB")
+        image = Image.open(self.images.path(index)).convert("RGB")
         if random.random() < 0.5:
             image = F.hflip(image)
         query, query_crop = self._view(image)

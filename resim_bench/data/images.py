@@ -45,6 +45,35 @@ class Size(NamedTuple):
     turned: bool
 
 
+def check_file(path: str | Path) -> None:
+    """Refuse what is no regular file, such as a broken link or a pipe; nothing is opened.
+
+    Raises:
+        UserError: as above.
+    """
+    with _refused(path):
+        _check_file(path)
+
+
+def _check_file(path):
+    kind = _kind(os.stat(path).st_mode)
+    if kind:
+        raise ValueError(f"it is {kind}")
+
+
+@contextlib.contextmanager
+def _refused(path: str | Path) -> Iterator[None]:
+    """Say which file it is that something is wrong with."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # what decoders raise about a damaged file is not limited to a few classes
+        raise UserError(
+            f"{path} is no readable image ({_why(error)}): restore it, or take it out, which makes another data set"
+        ) from None
+
+
 @contextlib.contextmanager
 def opened(path: str | Path) -> Iterator[Image.Image]:
     """An image file whose header has been read; its pixels have not.
@@ -53,21 +82,22 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
         UserError: it is no regular file (a pipe is not opened), no image, or one of more than `MOST_PIXELS` pixels;
             or what the block does with it fails.
     """
-    try:
-        kind = _kind(os.stat(path).st_mode)
-        if kind:
-            raise ValueError(f"it is {kind}")
+    with _refused(path):
+        _check_file(path)
         with Image.open(path, formats=FORMATS) as image:
             pixels = image.width * image.height
             if pixels > MOST_PIXELS:
                 raise ValueError(f"it has {pixels:,} pixels, more than the {MOST_PIXELS:,} that are read")
             yield image
+
+
+def is_image(path: str | Path) -> bool:
+    """Whether a file begins as an image does."""
+    try:
+        with opened(path):
+            return True
     except UserError:
-        raise
-    except Exception as error:  # what decoders raise about a damaged file is not limited to a few classes
-        raise UserError(
-            f"{path} is no readable image ({_why(error)}): restore it, or take it out, which makes another data set"
-        ) from None
+        return False
 
 
 def _kind(mode: int) -> str:

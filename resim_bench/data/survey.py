@@ -7,7 +7,7 @@ shows all.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from resim_bench.errors import UserError
+from resim_bench.errors import UserError, one_line
 
 
 class Found(NamedTuple):
@@ -39,12 +39,12 @@ class Survey:
 
     def leave_out(self, kind: str, where: str) -> None:
         """Note something that does not take part: its kind, and its name for the first of the kind."""
-        before = self.left_out.get(kind, Found(0, where))
+        before = self.left_out.get(kind) or Found(0, one_line(where))
         self.left_out[kind] = before._replace(times=before.times + 1)
 
     def fault(self, kind: str, where: str, sentence: str) -> None:
         """Note a fault: kind and name as above, and what a run says of the first: what is wrong and what to do."""
-        before = self.faults.get(kind, Found(0, where, sentence))
+        before = self.faults.get(kind) or Found(0, one_line(where), sentence)
         self.faults[kind] = before._replace(times=before.times + 1)
 
     def refuse(self) -> None:
@@ -73,4 +73,4 @@ class Survey:
             counted += f", {self.objects:,} object{'s' * (self.objects != 1)}"
         counted += f" of {self.classes:,} class{'es' * (self.classes != 1)}"
         kinds = [f"{found.times:,} {kind} (first: {found.first})" for kind, found in self.left_out.items()]
-        return f"{self.title}: {counted}" + (f"; left out: {', '.join(kinds)}" if kinds else "")
+        return f"{one_line(self.title)}: {counted}" + (f"; left out: {', '.join(kinds)}" if kinds else "")

@@ -15,10 +15,9 @@ import torch.multiprocessing as mp
 from PIL import Image
 
 from pretrain import methods, train
-from pretrain.data import LabelledView, list_images, read_image
+from pretrain.data import LabelledView
 from pretrain.encoders import resnet, trunk_maps
 from resim_bench import backbone, training
-from resim_bench.data import imagenet100
 from resim_bench.errors import UserError
 from tests.pretrain.helpers import LEVEL
 
@@ -84,7 +83,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(images, finished, tmp_path
         pretrain(images, tmp_path)
     capsys.readouterr()
     file = pretrain(images, tmp_path, resume=True)
-    first, second, *progress, last = capsys.readouterr().out.splitlines()
+    survey, _, second, *progress, last = capsys.readouterr().out.splitlines()
+    assert survey == f"{images}/train: 20 images of 2 classes"
     assert second == "  continues after iteration 3" and "wrote" in last
     assert all(line.startswith("  Iter(train)") for line in progress), "nothing else is said"
     assert "resumed epoch: 0, iter: 3" in "".join(log.read_text() for log in tmp_path.rglob("*.log"))
@@ -95,7 +95,7 @@ def test_workers_do_not_change_the_numbers(images, finished, tmp_path, capsys):
     before = multiprocessing.active_children()
     assert same(pretrain(images, tmp_path, options={"workers": 2}), finished)
     assert set(multiprocessing.active_children()) <= set(before), "workers end with their training"
-    first, *progress, last = capsys.readouterr().out.splitlines()
+    _, first, *progress, last = capsys.readouterr().out.splitlines()
     assert first.startswith("mini-resim-c4, seed 0: 2 epochs") and "wrote" in last
     assert all(line.startswith("  Iter(train)") for line in progress), "progress and nothing else"
     assert all(part in progress[0] for part in ("eta: ", "data_time: ", "time: ", "top1_c4: ", "loss_instance: "))
@@ -324,46 +324,6 @@ def test_an_unreadable_image_is_named(images, tmp_path):
         (folder / f"{i}.jpg").write_text("no image")
     with pytest.raises(UserError, match=r"class/\d.jpg is no readable image"):
         pretrain(tmp_path / "images", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("form", "mode"), [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "P"), ("BMP", "RGB")]
-)
-def test_an_image_is_what_pillow_reads_whatever_its_name(tmp_path, form, mode):
-    path, rotated = tmp_path / "n00000000_1.JPEG", Image.Exif()
-    rotated[0x0112] = 6
-    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
-    Image.fromarray(noise).convert(mode).save(path, format=form, exif=rotated)
-    with Image.open(path) as image:
-        expected = np.array(image.convert("RGB"))
-    pixels = read_image(path)
-    assert pixels.is_contiguous() and pixels.dtype == torch.uint8
-    assert np.array_equal(pixels.numpy(), expected)
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_a_truncated_image_is_refused(tmp_path, form):
-    path = tmp_path / "image"
-    Image.effect_noise((48, 40), 50).save(path, format=form)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match="is no readable image"):
-        read_image(path)
-
-
-def test_the_imagenet_100_list_applies_to_wnids(tmp_path):
-    wnids = imagenet100()
-    assert len(set(wnids)) == 100
-    for name in [*wnids, "n00000000"]:
-        (tmp_path / name).mkdir()
-        Image.new("RGB", (8, 8)).save(tmp_path / name / "a.jpg")
-    paths, labels, classes = list_images(str(tmp_path), "imagenet100")
-    assert classes == sorted(wnids) and len(paths) == 100 and labels[-1] == 99
-    assert len(list_images(str(tmp_path), "imagenet1k")[2]) == 101
-    list_images.cache_clear()
-    (tmp_path / wnids[5] / "a.jpg").unlink()
-    (tmp_path / wnids[5]).rmdir()
-    with pytest.raises(UserError, match=f"lacks 1 of the 100 classes of IN-100, first of them {wnids[5]}"):
-        list_images(str(tmp_path), "imagenet100")
 
 
 def test_methods_share_what_a_seed_can_share(images, tmp_path):

@@ -27,6 +27,7 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench plan in100-voc voc-full                     how long a table or a protocol takes on this machine
   resim-bench bench all                                   how fast it is on this machine, and against what
   resim-bench data                                        what each experiment needs, and what is there
+  resim-bench data check photos                           what is in a folder of yours, and what is wrong with it
 """
 
 
@@ -140,12 +141,18 @@ def build_parser() -> Parser:
     figure.add_argument(
         "file", type=_path, metavar="FILE", help="what to write: NAME.svg or NAME.png; scenes as NAME.png"
     )
-    data = command("data", data_sets, "show what each experiment needs and what is there, or download it")
-    data.add_argument("action", nargs="?", choices=("get",), help="download and unpack what is missing")
-    data.add_argument("name", nargs="?", metavar="NAME", help="voc or coco; imagenet says how to get it")
+    data = command("data", data_sets, "show what each experiment needs and what is there, download it, or check yours")
+    data.add_argument(
+        "action", nargs="?", choices=("get", "check"), help="download what is missing; say what a folder holds"
+    )
+    data.add_argument(
+        "name", nargs="?", type=_name, metavar="NAME|DIR", help="voc, coco or imagenet to get; the folder to check"
+    )
     data.add_argument(
         "--to", type=_path, default=Path("data"), metavar="DIR", help="the folder of all data (default: data)"
     )
+    data.add_argument("--as", dest="layout", choices=READERS, help="of the folder to check (default: guessed)")
+    data.add_argument("--decode", action="store_true", help="check every pixel, too")
     plans = command("plan", plan_runs, "say how long recipes, protocols and tables take here, and how much", [chosen])
     plans.add_argument(
         "id", nargs="+", metavar="ID", help="a pre-training id, a transfer id or a table (table:coco-1x where both are)"
@@ -316,18 +323,62 @@ def export_weights(args) -> None:
     print(f"wrote {args.target}")
 
 
-def data_sets(args) -> None:
-    """Show the data sets, or download one."""
+def data_sets(args) -> int:
+    """Show the data sets, download one, or check a folder."""
+    if (args.layout or args.decode) and args.action != "check":
+        raise UserError("--as and --decode are for a folder: resim-bench data check DIR")
     if not args.action:
         from resim_bench.data import known
 
         print(known.report(args.to), end="")
-        return
+        return 0
+    if args.action == "check":
+        from resim_bench.data import check
+
+        if not args.name:
+            raise UserError("data check needs a folder: resim-bench data check DIR")
+        return check.check(Path(args.name), args.layout, READERS, args.decode)
     if not args.name:
         raise UserError("data get needs a name: voc, coco or imagenet")
     from resim_bench.data import fetch
 
     fetch.get(args.name, args.to)
+    return 0
+
+
+def _read_imagefolder(folder: Path) -> list:
+    from pretrain import imagefolder
+    from resim_bench.data.check import Part
+
+    found = imagefolder.read(folder)
+    return [Part(found.survey, [found.path(index) for index in range(len(found.names))])]
+
+
+def _read_voc(folder: Path) -> list:
+    from transfer.voc import VOCFolder
+
+    return _read_annotated(VOCFolder, folder)
+
+
+def _read_coco(folder: Path) -> list:
+    from transfer.coco import COCOFolder
+
+    return _read_annotated(COCOFolder, folder)
+
+
+def _read_annotated(layout, folder: Path) -> list:
+    from resim_bench.data.check import Part
+    from resim_bench.data.survey import Survey
+
+    root, parts = layout.find(folder), []
+    for split in ("train", "test"):
+        found, classes = layout.read(root, split)
+        survey = Survey(f"{root}, {split}", len(found), sum(len(a.objects) for a in found), len(classes))
+        parts.append(Part(survey, [str(a.image) for a in found]))
+    return parts
+
+
+READERS = {"imagefolder": _read_imagefolder, "voc": _read_voc, "coco": _read_coco}
 
 
 def print_tables(args) -> int:

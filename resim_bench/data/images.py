@@ -5,14 +5,17 @@ A file may come from anywhere, so that everything a decoder raises about it is o
 
 import contextlib
 import os
+import signal
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
+from tqdm import tqdm
 
 from resim_bench.errors import UserError
 
@@ -170,3 +173,28 @@ def _png_has_metadata(file: str | Path) -> bool:
     """Whether some may be anywhere in a PNG."""
     content = Path(file).read_bytes()
     return any(mark in content for mark in (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"))
+
+
+def unreadable(paths: Sequence[str], what: str) -> dict[str, str]:
+    """Decode images on all cores, with progress on a terminal.
+
+    Args:
+        paths: the files.
+        what: they are, for the progress bar.
+
+    Returns:
+        For each that cannot be read the sentence that `decode` refuses it with, in the order of `paths`.
+    """
+    cores = len(os.sched_getaffinity(0))
+    chunk = max(1, min(64, len(paths) // (4 * cores)))
+    with ProcessPoolExecutor(cores, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
+        refusals = tqdm(pool.map(_refusal, paths, chunksize=chunk), what, len(paths), leave=False, disable=None)
+        return {path: refusal for path, refusal in zip(paths, refusals, strict=True) if refusal}
+
+
+def _refusal(path: str) -> str:
+    try:
+        decode(path)
+    except UserError as error:
+        return str(error)
+    return ""

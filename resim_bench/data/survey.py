@@ -68,9 +68,12 @@ class Survey:
 
     def line(self) -> str:
         """`VOC trainval: 5 images, 9 objects of 2 classes; left out: 3 boxes without area (first: x.xml)`."""
+        kinds = [f"{found.times:,} {kind} (first: {found.first})" for kind, found in self.left_out.items()]
+        return self.counted() + (f"; left out: {', '.join(kinds)}" if kinds else "")
+
+    def counted(self) -> str:
+        """What the line begins with: how much there is."""
         counted = f"{self.images:,} image{'s' * (self.images != 1)}"
         if self.objects is not None:
             counted += f", {self.objects:,} object{'s' * (self.objects != 1)}"
-        counted += f" of {self.classes:,} class{'es' * (self.classes != 1)}"
-        kinds = [f"{found.times:,} {kind} (first: {found.first})" for kind, found in self.left_out.items()]
-        return f"{one_line(self.title)}: {counted}" + (f"; left out: {', '.join(kinds)}" if kinds else "")
+        return f"{one_line(self.title)}: {counted} of {self.classes:,} class{'es' * (self.classes != 1)}"

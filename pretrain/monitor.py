@@ -6,7 +6,9 @@ touched, so a monitored run ends with the same weights.
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -14,14 +16,15 @@ import torch.nn.functional as F
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from PIL import Image
 from torch import Tensor
-from torchvision.datasets import VOCDetection
 
 from pretrain import methods
 from pretrain.encoders import trunk_maps
 from pretrain.geometry import correspond, windows
 from pretrain.pooling import prroi_pool
 from pretrain.views import crop_box, draw_pair, render
+from resim_bench.data.images import decode
 from resim_bench.errors import UserError
 
 FILE = "monitor.jsonl"  # in the run's directory, a line a reading
@@ -29,6 +32,7 @@ SHOWN = ("cells", "knn", "correspondence", "spread", "loss_instance")  # in a fi
 WINDOW, STRIDE = 3, 2  # cells of C4: the paper's W48-S32, whatever the recipe compares
 NEIGHBOURS = 10
 RIDGE = 1e-3  # of the features' variance
+FARTHEST = 1e6  # pixels, of a corner of a box
 
 
 def cell_labels(boxes: Tensor, labels: Tensor, cells: tuple[int, int], stride: float) -> Tensor:
@@ -112,35 +116,28 @@ class Readings:
         views: the recipe's `views`; the flip is shared.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or a file in it cannot be used.
     """
 
     def __init__(self, data: str, images: int, size: int, views: dict):
-        try:
-            annotated = VOCDetection(Path(data).parent, year="2007", image_set="trainval")
-        except (RuntimeError, OSError):
-            annotated = None
-        if annotated is None or Path(data).name != "VOCdevkit":
-            raise UserError(
-                f"monitor.data {data} is no VOCdevkit with VOC2007's trainval: name one, or set monitor.every=0"
-            )
         rng = np.random.default_rng(0)
         spec, names = views | {"flip": "shared"}, {}
         self.images, self.boxes, self.labels, pairs, crops = [], [], [], [], []
-        for index in range(min(images, len(annotated))):
-            image, target = annotated[index]
-            scale = torch.tensor([size / image.width, size / image.height]).repeat(2)
-            found = [(o["name"], o["bndbox"]) for o in target["annotation"]["object"]]
-            corners = [[float(box[k]) for k in ("xmin", "ymin", "xmax", "ymax")] for _, box in found]
+        for image, xml in _annotated_files(Path(data), images):
+            pixels, objects = decode(image), _objects(xml)
+            height, width = pixels.shape[:2]
+            scale = torch.tensor([size / width, size / height]).repeat(2)
             first = torch.tensor([1.0, 1, 0, 0])  # VOC counts pixels from 1, the last included
-            self.boxes.append(scale * (torch.tensor(corners).reshape(-1, 4) - first))
-            labels = [names.setdefault(name, len(names) + 1) for name, _ in found]
+            corners = torch.tensor([corners for _, corners in objects]).reshape(-1, 4)
+            self.boxes.append(scale * (corners - first))
+            labels = [names.setdefault(name, len(names) + 1) for name, _ in objects]
             self.labels.append(torch.tensor(labels, dtype=torch.int64))
-            pixels = torch.from_numpy(np.array(image))
-            self.images.append(torch.from_numpy(np.array(image.resize((size, size)))))
-            drawn = draw_pair(rng, image.width, image.height, spec)
-            pairs.append([render(pixels, view, spec) for view in drawn])
+            self.images.append(torch.from_numpy(np.array(Image.fromarray(pixels).resize((size, size)))))
+            drawn = draw_pair(rng, width, height, spec)
+            pairs.append([render(torch.from_numpy(pixels), view, spec) for view in drawn])
             crops.append([crop_box(view) for view in drawn])
+        if not names:
+            raise UserError(f"no object is annotated in monitor.data {data}: annotate some, or set monitor.every=0")
         self.query, self.key = map(torch.stack, zip(*pairs, strict=True))
         self.query_crop, self.key_crop = map(torch.stack, zip(*crops, strict=True))
         self.held_out = torch.arange(len(self.images)) % 2 == 1
@@ -186,6 +183,40 @@ def _maps(trunk: torch.nn.Module, images: Tensor, batch: int = 25) -> dict[str, 
     device = next(trunk.parameters()).device
     parts = [trunk_maps(trunk, methods.normalise(part.to(device))) for part in images.split(batch)]
     return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
+
+
+def _annotated_files(devkit: Path, count: int) -> Iterator[tuple[Path, Path]]:
+    """The first images of VOC2007's trainval, and the files that annotate them."""
+    year = devkit / "VOC2007"
+    try:
+        names = (year / "ImageSets" / "Main" / "trainval.txt").read_text().split("\n")
+    except (OSError, ValueError):
+        names = []
+    names = [name.strip() for name in names if name.strip()]
+    if len(names) < 2:  # one is read from, another is held out
+        raise UserError(
+            f"monitor.data {devkit} is no VOCdevkit with two images in VOC2007's trainval: name one, "
+            "or set monitor.every=0"
+        )
+    for name in names[:count]:
+        yield year / "JPEGImages" / f"{name}.jpg", year / "Annotations" / f"{name}.xml"
+
+
+def _objects(xml: Path) -> list[tuple[str, list[float]]]:
+    """Name and corners of each object in a file of VOC's."""
+    try:
+        objects = [
+            (o.find("name").text.strip(), [float(o.find(f"bndbox/{k}").text) for k in ("xmin", "ymin", "xmax", "ymax")])
+            for o in ElementTree.parse(xml).getroot().iterfind("object")
+        ]
+    except (OSError, ElementTree.ParseError, LookupError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{xml} is no annotation in VOC's format ({error}): repair it, or set monitor.every=0"
+        ) from None
+    for name, (x0, y0, x1, y1) in objects:
+        if not (-FARTHEST < x0 <= x1 < FARTHEST and -FARTHEST < y0 <= y1 < FARTHEST):
+            raise UserError(f"{xml} has {name} in a box that is none: correct it, or set monitor.every=0")
+    return objects
 
 
 @HOOKS.register_module()

@@ -1,6 +1,8 @@
 """The monitor's readings against obvious twins, and that a monitored run is the run."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -122,3 +124,57 @@ def test_without_annotated_images_it_says_what_to_do(tmp_path, data):
             work_dir=tmp_path,
             cfg_options=options | {"monitor.data": "nothing/VOCdevkit"},
         )
+
+
+def _without(name):
+    return lambda xml: xml.write_text(xml.read_text().replace(f"<{name}>", "<other>").replace(f"</{name}>", "</other>"))
+
+
+def _with(value):
+    return lambda xml: xml.write_text(re.sub("<xmin>.*?</xmin>", f"<xmin>{value}</xmin>", xml.read_text(), count=1))
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "sentence"),
+    [
+        ("Annotations/{}.xml", lambda xml: xml.unlink(), "is no annotation in VOC's .* or monitor.every=0"),
+        ("Annotations/{}.xml", lambda xml: xml.write_text("<annotation>"), "is no annotation in VOC's format"),
+        (
+            "Annotations/{}.xml",
+            lambda xml: xml.write_text('<?xml version="1.0" encoding="x"?><a/>'),
+            "is no annotation",
+        ),
+        ("Annotations/{}.xml", _without("bndbox"), "is no annotation in VOC's format"),
+        ("Annotations/{}.xml", _without("name"), "is no annotation in VOC's format"),
+        ("Annotations/{}.xml", _with("wide"), "is no annotation in VOC's format"),
+        ("Annotations/{}.xml", _with("nan"), "in a box that is none: correct it"),
+        ("Annotations/{}.xml", _with("1e30"), "in a box that is none: correct it"),
+        ("JPEGImages/{}.jpg", lambda image: image.write_bytes(image.read_bytes()[:400]), "is no readable image"),
+        ("JPEGImages/{}.jpg", lambda image: image.unlink(), "is no readable image .No such file"),
+        (
+            "ImageSets/Main/trainval.txt",
+            lambda names: names.write_bytes(b"\xff\xfe\xff"),
+            "no VOCdevkit with two",
+        ),
+        ("ImageSets/Main/trainval.txt", lambda names: names.write_text("000000\n"), "no VOCdevkit with two"),
+    ],
+)
+def test_what_it_cannot_read_is_a_sentence_before_the_training(data, tmp_path, file, spoil, sentence):
+    devkit = tmp_path / "VOCdevkit"
+    shutil.copytree(data / "VOCdevkit", devkit)
+    name = (devkit / "VOC2007/ImageSets/Main/trainval.txt").read_text().split()[0]
+    spoil(devkit / "VOC2007" / file.format(name))
+    with pytest.raises(UserError, match=sentence):
+        monitor.Readings(str(devkit), 4, 32, train.load_recipe("mini-moco-v2").views.to_dict())
+
+
+def test_images_without_objects_do_where_others_have_some(data, tmp_path):
+    devkit, views = tmp_path / "VOCdevkit", train.load_recipe("mini-moco-v2").views.to_dict()
+    shutil.copytree(data / "VOCdevkit", devkit)
+    names = (devkit / "VOC2007/ImageSets/Main/trainval.txt").read_text().split()[:4]
+    _without("object")(devkit / "VOC2007" / "Annotations" / f"{names[0]}.xml")
+    assert len(monitor.Readings(str(devkit), 4, 32, views).boxes[0]) == 0
+    for name in names:
+        _without("object")(devkit / "VOC2007" / "Annotations" / f"{name}.xml")
+    with pytest.raises(UserError, match="no object is annotated in monitor.data"):
+        monitor.Readings(str(devkit), 4, 32, views)

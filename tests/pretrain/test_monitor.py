@@ -137,7 +137,7 @@ def _with(value):
 @pytest.mark.parametrize(
     ("file", "spoil", "sentence"),
     [
-        ("Annotations/{}.xml", lambda xml: xml.unlink(), "is no annotation in VOC's .* or monitor.every=0"),
+        ("Annotations/{}.xml", lambda xml: xml.unlink(), "is no annotation in VOC's .* or set monitor.every=0"),
         ("Annotations/{}.xml", lambda xml: xml.write_text("<annotation>"), "is no annotation in VOC's format"),
         (
             "Annotations/{}.xml",

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ def plain(value):
 def data_digest(root: Path, files: Iterable[Path]) -> str:
     """sha256 over the names (below `root`) and sizes of `files`: cheap for a million images, blind to content."""
     lines = sorted(f"{Path(file).relative_to(root)}:{Path(file).stat().st_size}" for file in files)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()
 
 
 def content_digest(**parts: Iterable[bytes]) -> dict[str, str]:

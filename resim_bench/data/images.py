@@ -22,8 +22,9 @@ from resim_bench.errors import UserError
 # Those that begin with a mark of their own: no other file is taken for one, and none runs a program (as EPS does).
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
 MPO = "MPO"  # several JPEGs in one; Pillow finds it by opening a JPEG
-ENDINGS = frozenset(ending for ending, form in Image.registered_extensions().items() if form in (*FORMATS, MPO))
+ENDINGS = {end for end, form in Image.registered_extensions().items() if form in (*FORMATS, MPO)} - {".pfm"}
 MOST_PIXELS = 178_956_970  # where Pillow's own refusal begins: half a gigabyte of RGB
+NO_SCALE = "its pixels are no whole numbers of 16 bits, so that nothing says which is white"
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -82,8 +83,8 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
     """An image file whose header has been read; its pixels have not.
 
     Raises:
-        UserError: it is no regular file (a pipe is not opened), no image, or one of more than `MOST_PIXELS` pixels;
-            or what the block does with it fails.
+        UserError: it is no regular file (a pipe is not opened), no image, or one of more than `MOST_PIXELS` pixels or
+            of floating-point numbers, which have no one scale; or what the block does with it fails.
     """
     with _refused(path):
         _check_file(path)
@@ -91,6 +92,8 @@ def opened(path: str | Path) -> Iterator[Image.Image]:
             pixels = image.width * image.height
             if pixels > MOST_PIXELS:
                 raise ValueError(f"it has {pixels:,} pixels, more than the {MOST_PIXELS:,} that are read")
+            if image.mode == "F":
+                raise ValueError(NO_SCALE)
             yield image
 
 
@@ -137,7 +140,7 @@ def decode(path: str | Path, exif: bool = False) -> np.ndarray:
         exif: whether to turn the image as EXIF's orientation says.
 
     Raises:
-        UserError: see `opened`; its pixels are damaged, or floating-point numbers, which have no one scale.
+        UserError: see `opened`; its pixels are damaged, or have more than 16 bits.
     """
     with opened(path) as image:
         turn = TURNS.get(_orientation(image, path)) if exif else None
@@ -147,12 +150,12 @@ def decode(path: str | Path, exif: bool = False) -> np.ndarray:
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
     """An image whose grey values have more bits, scaled; others as they are."""
-    if image.mode[0] not in "IF":
+    if image.mode[0] != "I":
         return image
     values = np.asarray(image)
     bits = getattr(image, "tag_v2", {}).get(ExifTags.Base.BitsPerSample, (16,))[0] if image.mode != "I" else 16
-    if image.mode == "F" or values.min() < 0 or values.max() >= 2**bits:
-        raise ValueError("its pixels are no whole numbers of 16 bits, so that nothing says which is white")
+    if values.min() < 0 or values.max() >= 2**bits:
+        raise ValueError(NO_SCALE)
     return Image.fromarray((values >> (bits - 8)).astype(np.uint8))
 
 

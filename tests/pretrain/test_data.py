@@ -1,13 +1,16 @@
 """Pixels as pre-training reads them."""
 
 import os
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from pretrain import imagefolder
 from pretrain.data import list_images, read_image
+from resim_bench import training
 from resim_bench.data import images
 from resim_bench.errors import UserError
 
@@ -60,3 +63,12 @@ def test_a_folder_is_refused_at_its_first_fault(tmp_path):
         (tmp_path / "class" / name).symlink_to("nowhere")
     with pytest.raises(UserError, match=r"class/a.jpg is no readable image .* \(1 more: `resim-bench data check`"):
         list_images(str(tmp_path), "")
+
+
+def test_other_processes_are_told(tmp_path, monkeypatch):
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class" / "a.jpg").write_text("")
+    found = imagefolder.read(tmp_path)
+    monkeypatch.setattr(training, "on_main_process", lambda look: pickle.loads(pickle.dumps(found)))
+    monkeypatch.setattr(imagefolder, "read", None)
+    assert list_images(str(tmp_path), "told") == found

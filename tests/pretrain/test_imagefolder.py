@@ -70,9 +70,9 @@ TREES = {
     ),
     "every known ending, unopened": ([f"a/1{e}" for e in ENDINGS], {"a": sorted(f"1{e}" for e in ENDINGS)}, {}),
     "other endings are looked into": (
-        ["a/1.jpg", "a/README.txt", "a/Thumbs.db", "a/3", "a/2 *", "a/photo.upload *"],
+        ["a/1.jpg", "a/README.txt", "a/Thumbs.db", "a/3", "a/2 *", "a/photo.upload *", "a/depth.pfm"],
         {"a": ["1.jpg", "2", "photo.upload"]},
-        {FOREIGN: (3, "a/3")},
+        {FOREIGN: (4, "a/3")},
     ),
     "a linked folder": (
         ["store/1.jpg", "in/a/more -> ../../store", "in/a/0.jpg"],
@@ -149,6 +149,7 @@ def test_names_need_not_be_text(tmp_path):
     found.survey.line().encode()
     digest = found.facts()["digest"]
     assert digest == runs.content_digest(images=[b"a/1.jpg", b"a/caf\xe9\n.jpg"])
+    assert len(found.old_digest(tmp_path)) == 64
 
 
 BROKEN, PIPES, NO_CLASS = "broken links", "pipes, sockets and devices", "images without a class folder"

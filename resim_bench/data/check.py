@@ -44,7 +44,7 @@ def guess(folder: Path) -> str:
     if len(looks) != 1:
         found = " and as ".join(LAYOUTS[layout] for layout in looks)
         problem = f"can be read as {found}" if looks else f"looks like none of {', '.join(LAYOUTS.values())}"
-        raise UserError(f"{folder} {problem}: say which it is by --as {', '.join(LAYOUTS)}")
+        raise UserError(f"{folder} {problem}: say which it is by --as voc, coco or imagefolder")
     return looks[0]
 
 

@@ -191,8 +191,13 @@ def unreadable(paths: Sequence[str], what: str) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0))
     chunk = max(1, min(64, len(paths) // (4 * cores)))
     with ProcessPoolExecutor(cores, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
-        refusals = tqdm(pool.map(_refusal, paths, chunksize=chunk), what, len(paths), leave=False, disable=None)
-        return {path: refusal for path, refusal in zip(paths, refusals, strict=True) if refusal}
+        refusals = pool.map(_refusal, paths, chunksize=chunk)
+        try:
+            shown = tqdm(refusals, what, len(paths), leave=False, disable=None)
+            return {path: refusal for path, refusal in zip(paths, shown, strict=True) if refusal}
+        except BaseException:  # Ctrl-C: what waits is not begun
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _refusal(path: str) -> str:

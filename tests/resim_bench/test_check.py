@@ -138,12 +138,19 @@ def test_what_does_not_go_together_is_refused(arguments, sentence, capsys):
 
 
 def test_decoding_is_left_by_ctrl_c(tmp_path, monkeypatch):
-    """The workers ignore it; the parent ends them."""
-    write(tmp_path / "a.png")
+    """What has begun ends; nothing else is begun."""
+    begun = tmp_path / "begun"
 
-    def interrupted(*_, **__):
+    def decode(path):
+        with open(begun, "a") as file:
+            file.write("x")
+
+    def interrupted(refusals, *_, **__):
+        next(refusals)
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(images, "decode", decode)
     monkeypatch.setattr(images, "tqdm", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        images.unreadable([str(tmp_path / "a.png")] * 10, "decoding")
+        images.unreadable(["a.png"] * 100_000, "decoding")
+    assert len(begun.read_text()) < 50_000

@@ -18,6 +18,7 @@ from resim_bench.errors import UserError
 
 WNID = re.compile(r"n\d{8}")
 SPLIT = re.compile(r"(val|valid|validation|test|testing|dev|eval)\d*", re.IGNORECASE)
+TRAINING = re.compile(r"train(ing)?\d*", re.IGNORECASE)
 # Beside what begins with a dot: what macOS, Synology, Windows and ext4 put into folders.
 HIDDEN = {"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 MANY = 10_000  # names: fewer are listed faster than remembered
@@ -67,36 +68,45 @@ def read(root: str | os.PathLike[str], name: str = "") -> Images:
     """
     root = os.fspath(root)
     survey = Survey(root)
+    nothing = Images(root, [], [], [], survey)
     try:
-        top = survey.title = _classes_folder(root, survey)
+        top = _classes_folder(root, survey)
         if not top:
-            return Images(root, [], [], [], survey)
+            return nothing
         listed = set(imagenet100()) if name == "imagenet100" and any(map(WNID.fullmatch, os.listdir(top))) else None
     except OSError as error:
         survey.fault("folders that cannot be read", root, f"{root} cannot be read ({error.strerror}): allow it")
-        return Images(root, [], [], [], survey)
+        return nothing
+    survey.title = top
     found = _remembered_walk(top, survey, listed)
-    of_class: dict[str, list[str]] = {c: [] for c in sorted(listed or (f.split("/")[0] for f in found if f))}
-    for folder, content in found.items():
-        if folder:
-            of_class[folder.split("/")[0]] += [f"{folder}/{image}" for image in content.images]
+    of_class = _by_class(found, listed)
     missing = [c for c, names in of_class.items() if not names]
-    for stray in found[""].images if "" in found else ():
-        survey.leave_out("images outside of a class folder", stray)
     if listed and missing:
         sentence = f"{top} lacks {len(missing)} of the 100 classes of IN-100, first of them {missing[0]}"
         survey.fault("missing classes", missing[0], sentence)
     for c in () if listed else missing:
         survey.leave_out("folders without images", c)
         del of_class[c]
-    paths, labels = [], []
-    for label, names in enumerate(of_class.values()):
-        paths += sorted(names, key=_parts)
-        labels += [label] * len(names)
-    survey.images, survey.classes = len(paths), len(of_class)
-    if not paths and not survey.faults:
-        _fault_of_no_images(top, survey)
-    return Images(top, paths, labels, list(of_class), survey)
+    names = [name for names in of_class.values() for name in names]
+    labels = [label for label, names in enumerate(of_class.values()) for _ in names]
+    survey.images, survey.classes = len(names), len(of_class)
+    stray = found[""].images if "" in found else []
+    for image in stray:
+        survey.leave_out("images outside of a class folder", image)
+    if not names and not survey.faults:
+        _fault_of_no_images(top, stray, survey)
+    return Images(top, names, labels, list(of_class), survey)
+
+
+def _by_class(found: dict[str, "_Content"], listed: set[str] | None) -> dict[str, list[str]]:
+    """The images of each class, both sorted."""
+    of_class: dict[str, list[str]] = {c: [] for c in sorted(listed or (f.split("/")[0] for f in found if f))}
+    for folder, content in found.items():
+        if folder:
+            of_class[folder.split("/")[0]] += [f"{folder}/{image}" for image in content.images]
+    for names in of_class.values():
+        names.sort(key=_parts)
+    return of_class
 
 
 def _parts(name: str) -> list[str]:
@@ -104,11 +114,10 @@ def _parts(name: str) -> list[str]:
     return name.split("/")
 
 
-def _fault_of_no_images(top: str, survey: Survey) -> None:
-    stray = survey.left_out.get("images outside of a class folder")
+def _fault_of_no_images(top: str, stray: list[str], survey: Survey) -> None:
     if stray:
-        fix = f"put its images into a folder of a class, as {top}/photos/{stray.first}"
-        survey.fault("images without a class folder", stray.first, f"{top} has images, but no class folders: {fix}")
+        fix = f"put its images into a folder of a class, as {top}/photos/{stray[0]}"
+        survey.fault("images without a class folder", stray[0], f"{top} has images, but no class folders: {fix}")
     else:
         expected = f"expected {top}/<class>/<image> with endings such as .jpg or .png"
         survey.fault("no images", top, f"{top} holds no images: {expected}")
@@ -127,6 +136,11 @@ def _classes_folder(root: str, survey: Survey) -> str:
         return ""
     train = os.path.join(root, "train")
     if not os.path.isdir(train):
+        folders = _folders(root)
+        if len(folders) > 1 and all(SPLIT.fullmatch(name) or TRAINING.fullmatch(name) for name in folders):
+            there = f"{root} has the splits {', '.join(folders)}, but no train"
+            survey.fault("splits in place of classes", folders[0], f"{there}: name the training images' folder")
+            return ""
         return root
     beside = [entry for entry in _folders(root) if entry != "train"]
     splits = [entry for entry in beside if SPLIT.fullmatch(entry)]

@@ -128,6 +128,8 @@ TREES = {
         {"bus": ["1.jpg"], "train": ["1.jpg"]},
         {},
     ),
+    "a class called test": (["test/1.jpg"], {"test": ["1.jpg"]}, {}),
+    "classes called as splits": (["test/1.jpg", "exam/1.jpg"], {"exam": ["1.jpg"], "test": ["1.jpg"]}, {}),
     "the class train alone": (["train/1.jpg"], {"train": ["1.jpg"]}, {}),
 }
 
@@ -158,6 +160,11 @@ FAULTS = {
     "no image": (["a/1.txt", "b/"], "no images", "holds no images: expected"),
     "images at the top alone": (["1.jpg", "2.jpg"], NO_CLASS, "put its images into a folder of a class, as .*/1.jpg"),
     "flat splits": (["train/1.jpg", "test/1.jpg"], NO_CLASS, "train has no class folders: put"),
+    "splits": (
+        ["Training/a/1.jpg", "Testing/a/1.jpg"],
+        "splits in place of classes",
+        "Testing, Training, but no train",
+    ),
     "a broken link": (["a/1.jpg", "a/2.jpg -> nowhere"], BROKEN, r"a/2.jpg is no readable image \(No such file"),
     "a link to itself": (["a/1.jpg", "a/2.jpg -> 2.jpg"], BROKEN, r"a/2.jpg is .* \(Too many levels"),
     "a pipe": (["a/1.jpg", "a/2.jpg |"], PIPES, r"a/2.jpg is no readable image \(it is a pipe\)"),

@@ -73,12 +73,18 @@ def check(
         0 where the data can be used, 2 where they cannot; the last line says which.
 
     Raises:
-        UserError: there is nothing that could be read.
+        UserError: there is no folder, or it is not clear how to read it.
     """
     layout = layout or guess(folder)
     print(f"{folder} as {LAYOUTS[layout]}", flush=True)
+    parts: Sequence[Part] = ()
     faults = 0
-    for part in readers[layout](Path(folder)):
+    try:
+        parts = readers[layout](Path(folder))
+    except UserError as error:  # so wrong that nothing else can be looked at
+        print(f"\n  {error}")
+        faults = 1
+    for part in parts:
         print()
         for line in _lines(part.survey):
             print(line, flush=True)

@@ -93,6 +93,14 @@ VOC test: 0 images of 0 classes
     )
 
 
+def test_a_reader_that_gives_up_is_a_verdict(tmp_path, capsys):
+    def read(folder):
+        raise UserError("there is no list: give one")
+
+    assert check.check(tmp_path, "coco", {"coco": read}, decode=True) == 2
+    assert capsys.readouterr().out.endswith(f"\n\n  there is no list: give one\n\n{tmp_path} cannot be used: 1 fault\n")
+
+
 def test_a_folder_of_images_is_checked(tmp_path, capsys):
     write(tmp_path / "cup" / "1.png")
     write(tmp_path / "cup" / os.fsdecode(b"caf\xe9.png"))

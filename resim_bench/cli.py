@@ -372,9 +372,15 @@ def _read_annotated(layout, folder: Path) -> list:
 
     root, parts = layout.find(folder), []
     for split in ("train", "test"):
-        found, classes = layout.read(root, split)
-        survey = Survey(f"{root}, {split}", len(found), sum(len(a.objects) for a in found), len(classes))
-        parts.append(Part(survey, [str(a.image) for a in found]))
+        survey, paths = Survey(f"{root}, {split}"), []
+        try:
+            found, classes = layout.read(root, split)
+        except UserError as error:
+            survey.fault("annotations that cannot be used", split, str(error))
+        else:
+            survey.images, survey.objects = len(found), sum(len(a.objects) for a in found)
+            survey.classes, paths = len(classes), [str(a.image) for a in found]
+        parts.append(Part(survey, paths))
     return parts
 
 

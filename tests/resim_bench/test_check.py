@@ -1,6 +1,8 @@
 """`resim-bench data check`: the layout, all faults at once, and the exit code."""
 
 import os
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -162,3 +164,25 @@ def test_decoding_is_left_by_ctrl_c(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         images.unreadable(["a.png"] * 100_000, "decoding")
     assert len(begun.read_text()) < 50_000
+
+
+def test_of_two_splits_each_is_read(tmp_path, capsys, monkeypatch):
+    class Layout:
+        @staticmethod
+        def find(folder):
+            return folder
+
+        @staticmethod
+        def read(root, split):
+            if split == "test":
+                raise UserError("there is no list of the test: write one")
+            image = SimpleNamespace(image=tmp_path / "a.png", objects=(1, 2))
+            return [image, image], ("cup",)
+
+    monkeypatch.setitem(cli.READERS, "voc", partial(cli._read_annotated, Layout))
+    assert cli.main(["data", "check", str(tmp_path), "--as", "voc"]) == 2
+    out = capsys.readouterr().out
+    assert f"\n{tmp_path}, train: 2 images, 4 objects of 1 class\n" in out
+    assert (
+        f"\n{tmp_path}, test: 0 images of 0 classes\n  faults\n" in out and "there is no list of the test: write" in out
+    )

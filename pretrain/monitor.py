@@ -24,6 +24,7 @@ from pretrain.encoders import trunk_maps
 from pretrain.geometry import correspond, windows
 from pretrain.pooling import prroi_pool
 from pretrain.views import crop_box, draw_pair, render
+from resim_bench import files
 from resim_bench.data.images import decode
 from resim_bench.errors import UserError
 
@@ -239,9 +240,23 @@ class MonitorHook(Hook):
         self.since = 0
 
     def before_train(self, runner):
-        """Read what training starts from."""
+        """Forget the readings after the point where training goes on; read what it starts from."""
+        file = Path(runner.work_dir, FILE)
+        if is_main_process() and file.exists():
+            kept = [json.dumps(line) + "\n" for line in readings(file) if 0 < runner.iter >= line["iter"]]
+            with files.replacing(file) as stream:
+                stream.write("".join(kept).encode())
         if runner.iter == 0:
             self._read(runner, 0)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        """The losses added up so far go on with a run that continues."""
+        checkpoint["monitor"] = {"losses": self.losses, "since": self.since}
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        """As above."""
+        kept = checkpoint.get("monitor", {"losses": {}, "since": 0})
+        self.losses, self.since = dict(kept["losses"]), kept["since"]
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Read when an interval is over."""
@@ -268,8 +283,13 @@ class MonitorHook(Hook):
             file.write(json.dumps({"iter": done} | found | {"seconds": seconds}) + "\n")
 
 
+def readings(file: Path) -> list[dict[str, float]]:
+    """The readings in a file; without the last line where a kill cut it short."""
+    text = Path(file).read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
 def curves(run_dir: Path) -> list[dict[str, float]]:
-    """The readings of a run in order; of an iteration that was done twice, the last."""
-    lines = [json.loads(line) for line in Path(run_dir, FILE).read_text().splitlines()]
-    by_iter = {line["iter"]: line for line in lines}
+    """The readings of a run, by iteration; of one that was done twice, the last."""
+    by_iter = {line["iter"]: line for line in readings(Path(run_dir, FILE))}
     return [by_iter[done] for done in sorted(by_iter)]

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 
 from pretrain import train
-from resim_bench import plan, progress, training
+from resim_bench import plan, progress, runs
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
 from resim_bench.plan import Probe
@@ -70,7 +70,7 @@ def _training(pretrain_id, recipe, root, folder, options, started) -> Probe:
             batch=recipe.batch,
             measured=options["batch"],
             elapsed=time.perf_counter() - started,
-            fixed=before + (file.parent / training.LAST).stat().st_size,
+            fixed=before + (file.parent / runs.LAST).stat().st_size,
             peak=progress.peak_memory(),
         ),
     )

@@ -1,7 +1,9 @@
 """A recipe becomes a backbone file: what mmengine's Runner is asked to do, and what the file says of it."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -200,17 +202,23 @@ def run(
     training.join_processes(launcher)
     world_size = get_world_size()
     root = Path(data or recipe.dataset.root)
-    images = pretrain_data.list_images(str(root), recipe.dataset.name)
-    facts = images.facts()
+    output = backbone.path(work_dir, pretrain_id, seed)
+    run_dir = output.parent
+    if output.is_file() and not root.exists():  # its data are away: nothing is left to do that would need them
+        images, facts = None, claim_of(output)["data"]
+    else:
+        images = pretrain_data.list_images(str(root), recipe.dataset.name)
+        facts = images.facts()
     if recipe.model.type == "Supervised":
         recipe.model.num_classes = facts["classes"]
     check(recipe, facts["images"], world_size)
     run_protocol = protocol(recipe, facts)
-    output = backbone.path(work_dir, pretrain_id, seed)
-    run_dir = output.parent
     claim = {"protocol": run_protocol, "seed": seed, "data": facts}
-    if training.on_main_process(lambda: runs.open_run(run_dir, claim, output, resume)):
-        training.say(f"{pretrain_id}, seed {seed}: done before, {output}")
+    place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
+    how = {"made_by": lambda: claim_of(output), "old_digest": lambda: images.old_digest(root)}
+    done = f"{pretrain_id}, seed {seed}: done before, {output}"
+    if training.on_main_process(lambda: runs.is_finished(**place, **how)):
+        training.say(done)
         return output
 
     training.say(images.survey.line())
@@ -220,51 +228,88 @@ def run(
         f"{training.processes()}"
     )
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
-    if recipe.model.type == "Random":
-        model, iterations = _calibrated(recipe, dataset, seed), 0
-    else:
-        kind = "LabelledView" if recipe.model.type == "Supervised" else "TwoViews"
-        cfg = runner_config(recipe, dict(type=kind, **dataset), facts["images"], world_size)
-        runner = training.build_runner(cfg, run_dir, seed, launcher)
-        trained = runner.train()
-        model, iterations = getattr(trained, "module", trained), runner.iter
-    if is_main_process():
-        provenance = {
-            "id": pretrain_id,
-            "seed": seed,
-            "arch": recipe.model.backbone.to_dict(),
-            "epochs": round(iterations / (facts["images"] // recipe.batch), 2),
-            "protocol": run_protocol,
-            "config_digest": record.digest(runs.plain(claim)),
-            "overrides": runs.plain(cfg_options or {}),
-            "deviations": runs.deviations(protocol(shipped, shipped.dataset), run_protocol),
-            "data": facts,
-            "survey": images.survey.facts(),
-            **runs.environment(),
-        }
-        backbone.save(output, methods.transferable(model), provenance)
+    train = _calibration if recipe.model.type == "Random" else _training
+    with training.built_from(cfg_options or {}):
+        start = train(recipe, dataset, facts["images"], seed, launcher)
+    with training.claimed(**place, **how) as finished:
+        if finished:
+            training.say(done)
+            return output
+        trained = start(run_dir)
+        if is_main_process():
+            provenance = {
+                "id": pretrain_id,
+                "seed": seed,
+                "arch": recipe.model.backbone.to_dict(),
+                "epochs": round(trained.iterations / (facts["images"] // recipe.batch), 2),
+                "protocol": run_protocol,
+                "config_digest": record.digest(runs.plain(claim)),
+                "overrides": runs.plain(cfg_options or {}),
+                "deviations": runs.deviations(protocol(shipped, shipped.dataset), run_protocol),
+                "data": facts,
+                "survey": images.survey.facts(),
+                "changes": trained.changes,
+                **runs.environment(),
+            }
+            backbone.save(output, methods.transferable(trained.model), provenance)
     training.say(f"{pretrain_id}, seed {seed}: wrote {output}")
     return output
 
 
-def _calibrated(recipe: Config, dataset: dict, seed: int) -> torch.nn.Module:
-    """An untrained model whose running statistics are those of the pre-training images.
+def claim_of(output: Path) -> dict:
+    """The configuration that a backbone file says it is of, as `run` states it."""
+    _, provenance = backbone.load(output)
+    return {key: provenance.get(key) for key in ("protocol", "seed", "data")}
+
+
+class Trained(NamedTuple):
+    """A model at its end, the iterations it took, and what changed of the circumstances meanwhile."""
+
+    model: torch.nn.Module
+    iterations: int
+    changes: list[dict]
+
+
+def _training(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Callable[[Path], Trained]:
+    """Build everything; what comes back trains in a run's directory."""
+    kind = "LabelledView" if recipe.model.type == "Supervised" else "TwoViews"
+    cfg = runner_config(recipe, dict(type=kind, **dataset), images, get_world_size())
+    runner = training.build_runner(cfg, seed, launcher)
+
+    def start(run_dir):
+        run = record.digest(runs.read_claim(run_dir))
+        model = runner.move_in(run_dir, run, micro_batch=recipe.micro_batch).train()
+        return Trained(getattr(model, "module", model), runner.iter, runner.changes)
+
+    return start
+
+
+def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Callable[[Path], Trained]:
+    """An untrained model whose running statistics are to be those of the pre-training images.
 
     Fresh statistics (mean 0, variance 1) would give a frozen ResNet-50 activations of standard deviation 15.
     """
     torch.manual_seed(seed)
     model = MODELS.build(recipe.model.to_dict())
+    views = pretrain_data.LabelledView(**dataset)
+    loader = torch.utils.data.DataLoader(
+        views,
+        recipe.batch,
+        sampler=training.DrawSampler(views, seed, recipe.batch),
+        num_workers=training.workers(recipe.workers),
+        worker_init_fn=training.leave_ctrl_c_to_the_main_process,
+    )
+    return lambda run_dir: Trained(_calibrated(model, loader, recipe.calibration_batches), 0, [])
+
+
+@torch.no_grad()
+def _calibrated(model: torch.nn.Module, loader: torch.utils.data.DataLoader, batches: int) -> torch.nn.Module:
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.momentum = None  # a plain average over the batches
-    images = pretrain_data.LabelledView(**dataset)
-    sampler = training.DrawSampler(images, seed, recipe.batch)
-    workers = training.workers(recipe.workers)
-    loader = torch.utils.data.DataLoader(images, recipe.batch, sampler=sampler, num_workers=workers)
-    with torch.no_grad():
-        for batch, _ in zip(loader, range(recipe.calibration_batches), strict=False):
-            model.trunk(methods.normalise(batch["image"]))
+    for batch, _ in zip(loader, range(batches), strict=False):
+        model.trunk(methods.normalise(batch["image"]))
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
     return model

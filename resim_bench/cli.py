@@ -1,6 +1,7 @@
 """The command line: `resim-bench`. It mounts the rooms lazily and is the only module that knows all of them."""
 
 import argparse
+import errno
 import itertools
 import json
 import os
@@ -40,6 +41,9 @@ class _Once(argparse.Action):
             raise argparse.ArgumentError(self, "it is given twice: give it once")
         given.add(self.dest)
         setattr(namespace, self.dest, values)
+
+
+INTERRUPTED = "\nresim-bench: interrupted; start it again, trainings with --resume, to continue"
 
 
 class Parser(argparse.ArgumentParser):
@@ -464,7 +468,7 @@ def _bench_tables():
     from resim_bench import timing
 
     def tables():
-        subprocess.run([sys.executable, "-m", "resim_bench.cli", "tables"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "resim_bench.program", "tables"], check=True, stdout=subprocess.DEVNULL)
 
     rounds = [(timing.seconds(tables), 1.0) for _ in range(5)]
     return [timing.compare("resim-bench tables, against a second", rounds, at_least=1)]
@@ -518,8 +522,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 when it is done, 1 when `tables --check` finds a result below the paper's, 2 for bad input (one sentence, no
-        traceback), 130 after Ctrl-C, 141 where nobody reads on (`| head`).
+        0 when it is done, 1 when `tables --check` finds a result below the paper's, 2 for bad input and for what the
+        system refuses (one sentence, no traceback), 130 after Ctrl-C, 141 where nobody reads on (`| head`).
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: >&-
@@ -539,8 +543,35 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's end would complain
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
-        print("\nresim-bench: interrupted; start it again, trainings with --resume, to continue", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
+    except OSError as error:
+        if error.errno is None:  # no word of the system's
+            raise
+        print(f"resim-bench: {_of_the_system(error)}", file=sys.stderr)
+        return 2
+
+
+_REMEDIES = {
+    errno.ENOSPC: "make room, and start it again: it goes on where it was",
+    errno.EDQUOT: "make room, and start it again: it goes on where it was",
+    errno.EROFS: "name a place that can be written, or mount it so",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.ENOENT: "restore it, or name another",
+    errno.ENOTDIR: "a file stands where a folder has to be; move it away, or name another place",
+    errno.EEXIST: "something else stands there; move it away, or name another place",
+    errno.EISDIR: "a folder stands where a file has to be; move it away, or name another place",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ELOOP: "it is a link that leads to itself; remove it",
+}
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the operating system refused, and what to do."""
+    place = f"{error.filename}: " if error.filename is not None else ""
+    reason = (error.strerror or str(error)).lower()
+    return str(UserError(f"{place}{reason}: {_REMEDIES.get(error.errno or 0, 'mend that, and start it again')}"))
 
 
 if __name__ == "__main__":

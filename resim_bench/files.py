@@ -37,14 +37,22 @@ def replacing(place: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
             os.replace(temporary, place)
         sync_folder(place.parent)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(place)  # a full disk does not say where
         raise
 
 
 def glob_escape(name: str) -> str:
     """`name` as a pattern that matches itself alone."""
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def sync(file: Path) -> None:
+    """Put a file's content on the disk."""
+    with open(file, "rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -90,6 +98,24 @@ def locked(file: Path, what: str) -> Iterator[None]:
         yield
 
 
+def refuse_locked(file: Path, what: str) -> None:
+    """Refuse where another process holds the lock `file`, as `locked` does, and leave everything as it is."""
+    if not Path(file).is_file():
+        return
+    handle = os.open(file, os.O_RDWR)
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _held(handle, what) from None
+    finally:
+        os.close(handle)
+
+
+def _held(handle: int, what: str) -> UserError:
+    holder = os.read(handle, 200).decode(errors="replace") or "another process"
+    return UserError(f"{what} is being worked on by {holder}: wait for it, or end it")
+
+
 def _lock(file: Path, what: str) -> int:
     """The open handle of `file`, locked."""
     while True:
@@ -99,7 +125,7 @@ def _lock(file: Path, what: str) -> int:
             if file.exists() and os.path.samestat(os.fstat(handle), file.stat()):
                 return handle
         except BlockingIOError:
-            holder = os.read(handle, 200).decode(errors="replace") or "another process"
+            refusal = _held(handle, what)
             os.close(handle)
-            raise UserError(f"{what} is being worked on by {holder}: wait for it, or end it") from None
+            raise refusal from None
         os.close(handle)  # its holder removed it between our opening and our locking it: try again

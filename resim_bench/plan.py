@@ -7,6 +7,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import warnings
@@ -114,8 +115,13 @@ def probe(run: Run, measure: Callable[..., Probe], **options) -> Probe:
     """`measure(run.id, **options)` in a fresh process, whose peak memory is its own, and in silence."""
     print(f"probing {run.id}", file=sys.stderr, flush=True)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+    with ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_die_quietly) as pool:
         return pool.submit(_silently, measure, run.id, options).result()
+
+
+def _die_quietly() -> None:
+    """Ctrl-C ends a probe without a word: its parent says that it was interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _silently(measure, run_id, options):

@@ -1,14 +1,17 @@
 """What a run is: its directory, the configuration that it belongs to, and the circumstances that a record names."""
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from resim_bench import files
 from resim_bench.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,37 +62,137 @@ def deviations(canonical: dict, run: dict) -> dict[str, list]:
     }
 
 
-def open_run(run_dir: Path, config: dict, output: Path, resume: bool) -> bool:
-    """Claim `run_dir` for `config`; True when `output` is there already, so that nothing is left to do.
+CLAIM = "run.json"
+LOCK = "lock"
+LAST, BEFORE = "last.pth", "before.pth"  # the last checkpoint, and the one before it
+
+
+def checkpoint(run_dir: Path) -> Path | None:
+    """Where the run continues: its last checkpoint, or the one before where that was deleted; None without one."""
+    return next((file for name in (LAST, BEFORE) if (file := Path(run_dir) / name).exists()), None)
+
+
+def is_finished(
+    run_dir: Path, config: dict, output: Path, resume: bool, *, made_by: Callable[[], dict], old_digest=None
+) -> bool:
+    """Whether `output` is there and is this run's; refuse where its place belongs to anything else. Writes nothing.
 
     Args:
-        run_dir: where the run keeps its log, its last checkpoint and `run.json`, the configuration it belongs to.
+        run_dir: where the run keeps its log, its checkpoints and `run.json`, the configuration it belongs to.
         config: what decides the numbers (protocol, seed, data); JSON-able.
         output: the file that a finished run leaves.
         resume: whether to continue an unfinished run.
+        made_by: the configuration that `output` itself says it is of; what it raises is passed on.
+        old_digest: gives the data's digest as it was before it went by content, for what was started then.
 
     Raises:
-        UserError: the directory holds a run of another configuration, or an unfinished one and `resume` is off.
+        UserError: the directory or the output are of another run, or in use by another process; `run.json` is damaged;
+            the run is unfinished and `resume` is off.
     """
-    run_dir, config = Path(run_dir), plain(config)
-    claim = run_dir / "run.json"
-    if claim.is_file():
-        differing = deviations(json.loads(claim.read_text()), config)
-        if differing:
-            key, (before, now) = next(iter(differing.items()))
-            more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
-            raise UserError(
-                f"{run_dir} holds a run of another configuration ({key} was {before}, is now {now}{more}): "
-                "give another --work-dir, or delete that directory"
-            )
-        if Path(output).is_file():
-            return True
-        if (run_dir / "last.pth").is_file() and not resume:
-            raise UserError(f"{run_dir} holds an unfinished run: add --resume to continue it, or delete it")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    Path(output).unlink(missing_ok=True)
-    claim.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    files.refuse_locked(Path(run_dir) / LOCK, str(run_dir))
+    return _is_finished(Path(run_dir), config, Path(output), resume, made_by, old_digest)
+
+
+def _is_finished(run_dir, config, output, resume, made_by, old_digest) -> bool:
+    config = plain(config)
+    if os.path.lexists(output):
+        _refuse_another(f"{output} is the result", plain(made_by()), config, old_digest, "move it away")
+        return True
+    last = checkpoint(run_dir)
+    if last is None:
+        return False  # a claim without a checkpoint has nothing that could be lost
+    _refuse_another(f"{run_dir} holds a run", read_claim(run_dir), config, old_digest, "delete that directory")
+    if not resume:
+        raise UserError(f"{run_dir} holds an unfinished run: add --resume to continue it, or delete it")
     return False
+
+
+def read_claim(run_dir: Path) -> dict:
+    """The configuration that a run's directory belongs to.
+
+    Raises:
+        UserError: its `run.json` is missing or damaged.
+    """
+    file = Path(run_dir) / CLAIM
+    try:
+        config = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        problem = "is damaged" if file.exists() else "is missing"
+        raise UserError(
+            f"{file} {problem}, so that nobody can say what the checkpoint beside it is of: delete {run_dir} to start "
+            "anew, or restore the file"
+        )
+    return config
+
+
+def _refuse_another(what: str, found: dict, config: dict, old_digest, remedy: str) -> None:
+    """Refuse where the configuration `found` is not `config`; data are compared by the kind of digest that was kept."""
+    data = found.get("data")
+    if old_digest and isinstance(data, dict) and isinstance(data.get("digest"), str):
+        config = config | {"data": config["data"] | {"digest": old_digest()}}
+    differing = deviations(found, config)
+    if differing:
+        key, (before, now) = next(iter(differing.items()))
+        more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""
+        raise UserError(
+            f"{what} of another configuration ({key} was {_short(before)}, is now {_short(now)}{more}): "
+            f"give another --work-dir, or {remedy}"
+        )
+
+
+def _short(value) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:16]}…"
+
+
+@contextlib.contextmanager
+def claimed(
+    run_dir: Path, config: dict, output: Path, resume: bool, *, made_by: Callable[[], dict], old_digest=None
+) -> Iterator[bool]:
+    """Hold `run_dir` for `config` while the block runs; yields whether `output` was finished in the meantime.
+
+    Arguments and errors are those of `is_finished`. The directory is locked, and `run.json` written, once. A block that
+    fails before there is a checkpoint leaves nothing behind; what a killed one left is removed by the next.
+    """
+    run_dir, output = Path(run_dir), Path(output)
+    above = next(folder for folder in run_dir.parents if folder.exists())
+    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with files.locked(run_dir / LOCK, str(run_dir)):
+            done = _is_finished(run_dir, config, output, resume, made_by, old_digest)
+            if not done and checkpoint(run_dir) is None:
+                _clear(run_dir, keep=(LOCK,))
+                with files.replacing(run_dir / CLAIM) as stream:
+                    stream.write((json.dumps(plain(config), indent=1, sort_keys=True) + "\n").encode())
+            try:
+                yield done
+            except BaseException:
+                if checkpoint(run_dir) is None and not os.path.lexists(output):
+                    _clear(run_dir, keep=(LOCK,))
+                raise
+    finally:
+        _remove_empty(run_dir, above)
+
+
+def _clear(folder: Path, keep: tuple[str, ...]) -> None:
+    """Remove what is in `folder`, but for some names."""
+    for entry in folder.iterdir():
+        if entry.name in keep:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+
+
+def _remove_empty(folder: Path, above: Path) -> None:
+    """Remove `folder` and its parents below `above` as far as they are empty."""
+    with contextlib.suppress(OSError):
+        while folder != above:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _commit() -> str:
@@ -110,17 +213,24 @@ def _cpu_name() -> str:
     return f"{len(names)} x {names[0]}" if names else platform.processor() or platform.machine()
 
 
+def device() -> str:
+    """What trainings run on here: how many of which GPU, or processor."""
+    import torch
+
+    gpus = torch.cuda.device_count()
+    return f"{gpus} x {torch.cuda.get_device_name()}" if gpus else _cpu_name()
+
+
 def environment() -> dict:
-    """`versions` of the packages that decide numbers, `commit` of this repository, and the `device`."""
+    """`versions` of the packages that decide numbers, `commit` of this repository, the `device` and its `threads`."""
     import torch
 
     installed = {name: _version(name) for name in PACKAGES}
-    gpus = torch.cuda.device_count()
-    device = f"{gpus} x {torch.cuda.get_device_name()}" if gpus else _cpu_name()
     return {
         "versions": {"python": platform.python_version(), **installed},
         "commit": _commit(),
-        "device": device,
+        "device": device(),
+        "threads": torch.get_num_threads(),
     }
 
 

@@ -12,9 +12,13 @@ import itertools
 import logging
 import os
 import random
+import re
+import shutil
 import signal
+import tempfile
 import time
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,10 +32,8 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from resim_bench import progress, settings  # noqa: F401 (progress registers hooks)
+from resim_bench import files, progress, runs, settings  # noqa: F401 (progress registers hooks)
 from resim_bench.errors import UserError
-
-LAST = "last.pth"
 
 
 @DATA_SAMPLERS.register_module()
@@ -105,13 +107,16 @@ class ReseedHook(Hook):
 
 @HOOKS.register_module()
 class SafeCheckpointHook(Hook):
-    """Write `last.pth` once every `seconds` and at the end: whole or not at all, and never after a non-finite loss.
+    """Write `last.pth` once every `seconds` and at the end: whole or not at all, and nothing that is not finite.
 
-    The loss is read where that costs nothing (CPU) or before a checkpoint and every `interval` iterations, so
-    that a GPU is not made to wait at each step.
+    The one before is kept as `before.pth`. The loss is read where that costs nothing (CPU) or before a checkpoint and
+    every `interval` iterations, so that a GPU is not made to wait at each step.
+
+    A checkpoint says which run it is of, and under which circumstances (threads, processes, device) it came about:
+    what a continued run changes of them may change its rounding.
 
     Raises:
-        UserError: the loss is not finite.
+        UserError: the loss or the weights are not finite, or a checkpoint is of another run.
     """
 
     priority = "VERY_LOW"
@@ -130,23 +135,109 @@ class SafeCheckpointHook(Hook):
         self.loss = self.loss + outputs["loss"].detach()
         due = time.monotonic() - self.written >= self.seconds or runner.iter + 1 == runner.max_iters
         if due or self.loss.device.type == "cpu" or (runner.iter + 1) % self.interval == 0:
-            self._check(runner)
+            self._refuse(runner, "loss", torch.isfinite(self.loss))
+            self.loss = 0.0
         if due:
             self._save(runner)
             self.written = time.monotonic()
 
-    def _check(self, runner):
-        if not torch.isfinite(self.loss):
-            kept = Path(runner.work_dir) / LAST
-            where = f"the last checkpoint is kept in {kept}" if kept.is_file() else "there was no checkpoint yet"
-            raise UserError(f"the loss is not finite at iteration {runner.iter + 1}: lower the learning rate; {where}")
-        self.loss = 0.0
+    @staticmethod
+    def _refuse(runner, what, finite):
+        if not finite:
+            kept = runs.checkpoint(runner.work_dir)
+            where = f"the last checkpoint is kept in {kept}" if kept else "there was no checkpoint yet"
+            verb = "is" if what == "loss" else "are"
+            raise UserError(
+                f"the {what} {verb} not finite at iteration {runner.iter + 1}: lower the learning rate; {where}"
+            )
 
     def _save(self, runner):
-        temporary = LAST + ".tmp"
-        runner.save_checkpoint(runner.work_dir, temporary, by_epoch=False)
-        if get_dist_info()[0] == 0:
-            os.replace(Path(runner.work_dir) / temporary, Path(runner.work_dir) / LAST)
+        values = [value for value in runner.model.state_dict().values() if value.is_floating_point()]
+        self._refuse(runner, "weights", all(torch.isfinite(value).all() for value in values))
+        run_dir = Path(runner.work_dir)
+        temporary, last = run_dir / (runs.LAST + ".tmp"), run_dir / runs.LAST
+        runner.save_checkpoint(runner.work_dir, temporary.name, by_epoch=False)  # by the first process alone
+        if is_main_process():
+            files.sync(temporary)
+            if last.exists():
+                os.replace(last, run_dir / runs.BEFORE)
+            os.replace(temporary, last)
+            files.sync_folder(run_dir)
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        """Say which run it is of; keep nothing that takes code to read."""
+        checkpoint["meta"] |= {"run": runner.run, "circumstances": runner.circumstances, "changes": runner.changes}
+        _forget_the_log(checkpoint["message_hub"])
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        """Say and keep what is other than before."""
+        meta = checkpoint["meta"]
+        before = meta.get("circumstances", {})
+        runner.changes = list(meta.get("changes", []))
+        for name, now in runner.circumstances.items():
+            if name in before and before[name] != now:
+                say(f"  {name} was {before[name]} and is now {now}: this may change the rounding, and is recorded")
+                runner.changes.append({"iteration": meta["iter"], "setting": name, "was": before[name], "is": now})
+
+
+def _forget_the_log(hub: dict) -> None:
+    """Take mmengine's history of what the log has out of a checkpoint: it is of no use, and of numpy's types."""
+    hub["log_scalars"], hub["resumed_keys"] = OrderedDict(), OrderedDict()
+    hub["runtime_info"].pop("eta", None)
+
+
+def read_checkpoint(file: Path, run: str = "") -> dict:
+    """A checkpoint of a training of this suite, on the CPU; nothing in it is executed.
+
+    Args:
+        run: the digest of the run's configuration; a checkpoint that names another is refused.
+
+    Raises:
+        UserError: it is damaged, or of something else.
+    """
+    file = Path(file)
+    other = file.with_name(runs.BEFORE)
+    then = (
+        f"the run then continues from {other.name}" if other.exists() and other != file else "the run then starts anew"
+    )
+    try:
+        with torch.serialization.safe_globals(_OF_OLD_CHECKPOINTS):
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        _forget_the_log(checkpoint["message_hub"])
+        missing = [key for key in ("meta", "state_dict", "optimizer", "message_hub") if key not in checkpoint]
+        if missing or not isinstance(checkpoint["meta"].get("iter"), int):
+            raise ValueError(f"it has no {(missing or ['meta.iter'])[0]}")
+    except Exception as error:  # what damaged bytes raise, no list can hold
+        if isinstance(error, OSError) and error.filename:
+            raise
+        reason = re.split(r"\.\s|\n", str(error).strip() or type(error).__name__)[0]
+        raise UserError(f"{file} is damaged, or no checkpoint of this suite ({reason}): delete it; {then}") from None
+    if run and checkpoint["meta"].get("run", run) != run:
+        raise UserError(f"{file} is the checkpoint of another run: delete it; {then}")
+    return checkpoint
+
+
+class _Forgotten:
+    """What stands for mmengine's history of the log, which checkpoints of before still hold: it holds nothing."""
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, _):
+        pass
+
+
+_OF_OLD_CHECKPOINTS: list = [
+    (_Forgotten, name)
+    for name in (
+        "mmengine.logging.history_buffer.HistoryBuffer",
+        "builtins.getattr",
+        "_codecs.encode",
+        "numpy.dtype",
+        "numpy.ndarray",
+        *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    )
+]
 
 
 # What mmengine says of its own names, and of what is meant (frozen weights have no optimiser).
@@ -172,16 +263,70 @@ def _end_workers(loader: DataLoader) -> None:
 
 
 class QuietRunner(Runner):
-    """mmengine's Runner, whose log file holds everything and whose console shows progress and warnings only."""
+    """mmengine's Runner, whose log file holds everything and whose console shows progress and warnings only.
+
+    It is built whole before its run has a directory, in a temporary one, so that what cannot be built leaves no trace;
+    then it moves in.
+
+    Attributes:
+        run: digest of the configuration that its run belongs to.
+        circumstances: what may change rounding, though no number should depend on it.
+        changes: of the circumstances, each time that the run was continued.
+    """
+
+    run = ""
+
+    def __init__(self, **settings):
+        self.circumstances, self.changes = {}, []
+        self.scratch = tempfile.TemporaryDirectory(prefix="resim-bench-", ignore_cleanup_errors=True)
+        super().__init__(**settings | {"work_dir": self.scratch.name})
+        # What mmengine builds when training or testing begins.
+        self._train_loop = self.build_train_loop(self._train_loop)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+        if self._test_loop is not None:
+            self._test_loop = self.build_test_loop(self._test_loop)
 
     def build_logger(self, *args, **kwargs):
-        """Narrow the console handler."""
+        """Narrow the console handler; a log that cannot be written stops the run."""
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
                 handler.addFilter(_is_for_the_console)
                 handler.setFormatter(logging.Formatter("  %(message)s"))
+            handler.handleError = _raise
         return logger
+
+    def move_in(self, run_dir: Path, run: str = "", **circumstances) -> "QuietRunner":
+        """Go on in `run_dir`, from the checkpoint there if there is one.
+
+        Args:
+            run: digest of the configuration that the directory belongs to.
+            circumstances: more of them than threads, processes and device.
+        """
+        before, run_dir = self.work_dir, Path(run_dir).absolute()
+        self.run = run
+        self.circumstances = {
+            "threads": torch.get_num_threads(),
+            "processes": get_dist_info()[1],
+            "device": runs.device(),
+        } | circumstances
+        if is_main_process():
+            shutil.copytree(before, run_dir, dirs_exist_ok=True)
+        self._work_dir, self._log_dir = str(run_dir), str(run_dir / self.timestamp)
+        for handler in self.logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+                handler.baseFilename = handler.baseFilename.replace(before, str(run_dir))
+                handler.stream = handler._open()  # mmengine writes to it directly, too
+        for backend in self.visualizer._vis_backends.values():
+            moved = {k: v.replace(before, str(run_dir)) for k, v in vars(backend).items() if isinstance(v, str)}
+            vars(backend).update(moved)
+        self.scratch.cleanup()
+        last = runs.checkpoint(run_dir)
+        self._load_from: str | None = str(last) if last else None
+        self._resume = last is not None
+        return self
 
     def train(self):
         """Train; the loader's workers end with it."""
@@ -200,6 +345,30 @@ class QuietRunner(Runner):
         with contextlib.redirect_stdout(io.StringIO()):
             super().resume(*args, **kwargs)
         say(f"  continues after iteration {self.iter}")
+
+    def load_checkpoint(self, filename, map_location="cpu", **_):
+        """What mmengine's does, without executing anything that the file holds, and strictly.
+
+        Raises:
+            UserError: the checkpoint is damaged, or of another run.
+        """
+        checkpoint = read_checkpoint(Path(filename), self.run)
+        model = getattr(self.model, "module", self.model)
+        own, given = (
+            {k: tuple(v.shape) for k, v in state.items()} for state in (model.state_dict(), checkpoint["state_dict"])
+        )
+        if own != given:
+            raise UserError(f"{filename} is the checkpoint of another run, of another network: delete it to start anew")
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        model.load_state_dict(checkpoint["state_dict"])
+        self._has_loaded = True
+        self.logger.info(f"Load checkpoint from {filename}")
+        return checkpoint
+
+
+def _raise(record):
+    """What a log's handler does where it cannot write: not a word about itself, but stop."""
+    raise  # noqa: PLE0704 (it is called while the error is handled)
 
 
 @FUNCTIONS.register_module()
@@ -261,7 +430,7 @@ def on_main_process(function):
     if get_dist_info()[0] == 0:
         try:
             outcome[0] = function()
-        except UserError as error:
+        except (UserError, OSError) as error:
             outcome[1] = error
     broadcast_object_list(outcome)
     if outcome[1]:
@@ -376,19 +545,18 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, -1)
 
 
-def build_runner(cfg: Config, run_dir: Path, seed: int, launcher: str = "none") -> Runner:
-    """A Runner for `cfg` in `run_dir`; it continues from the checkpoint there, if there is one.
+def build_runner(cfg: Config, seed: int, launcher: str = "none") -> QuietRunner:
+    """A Runner for `cfg`, complete but for the directory that it works in (`QuietRunner.move_in`).
 
     `cfg` is a Runner configuration with `train_cfg` by iterations; hooks, seed, logs and resume are set here.
     """
     join_processes(launcher)
     if not torch.cuda.is_available():
         keep_freed_memory()
-    run_dir = Path(run_dir)
     cfg = Config(cfg.to_dict())
-    cfg.work_dir = str(run_dir)
+    cfg.work_dir = "a temporary one at first"
     # mmengine keeps one logger and message hub a name; a process may train many models.
-    cfg.experiment_name = f"{'_'.join(run_dir.parts[-3:])}_{time.monotonic_ns()}"
+    cfg.experiment_name = f"run_{time.monotonic_ns()}"
     cfg.launcher = launcher
     cfg.randomness = dict(seed=seed)
     logger = cfg.default_hooks.logger | dict(type="ProgressHook")
@@ -403,9 +571,13 @@ def build_runner(cfg: Config, run_dir: Path, seed: int, launcher: str = "none") 
             loader.num_workers = workers(loader.num_workers)
             loader.worker_init_fn = dict(type="leave_ctrl_c_to_the_main_process")
     cfg.log_processor = dict(by_epoch=False, window_size=logger.interval)
-    last = run_dir / LAST
-    if last.is_file():
-        cfg.load_from, cfg.resume = str(last), True
     if launcher != "none" and not torch.cuda.is_available():
         cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
     return QuietRunner.from_cfg(cfg)
+
+
+@contextlib.contextmanager
+def claimed(run_dir: Path, config: dict, output: Path, resume: bool, **how) -> Iterator[bool]:
+    """`runs.claimed` by the first process for all of them."""
+    with contextlib.ExitStack() as stack:
+        yield on_main_process(lambda: stack.enter_context(runs.claimed(run_dir, config, output, resume, **how)))

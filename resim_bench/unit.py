@@ -16,7 +16,7 @@ from pathlib import Path
 from resim_bench.errors import UserError
 from resim_bench.experiments import Trial
 
-COMMAND = (sys.executable, "-m", "resim_bench.cli")
+COMMAND = (sys.executable, "-m", "resim_bench.program")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from resim_bench import backbone, plan, progress, training
+from resim_bench import backbone, plan, progress, runs, training
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
 from resim_bench.plan import Probe
@@ -42,11 +42,11 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
     with tempfile.TemporaryDirectory() as folder:
         resolved = _resolved(cfg, data, Path(folder))
         before = progress.peak_memory()
-        runner = training.build_runner(resolved, Path(folder) / "run", seed=0)
+        runner = training.build_runner(resolved, seed=0).move_in(Path(folder) / "run")
         precise_bn = _timed_precise_bn(runner)
         runner.train()
         lines = progress.read(runner.work_dir)
-        peak, saved = progress.peak_memory(), (Path(runner.work_dir) / training.LAST).stat().st_size
+        peak, saved = progress.peak_memory(), (Path(runner.work_dir) / runs.LAST).stat().st_size
         test = _seconds_a_test(runner)
     tested = TESTED * test * resolved.test_dataloader.batch_size
     a_batch = precise_bn[0] / PRECISE_BN * whole.total_batch / cfg.total_batch if precise_bn else 0.0

@@ -59,35 +59,46 @@ def run(
     run_dir = Path(work_dir) / "transfer" / output.relative_to(Path(work_dir) / "records").with_suffix("")
     sha256 = backbone_file.digest(backbone)
     claim = {"transfer": transfer_id, "protocol": protocol, "seed": seed, "backbone": sha256, "data": facts}
-    if training.on_main_process(lambda: runs.open_run(run_dir, claim, output, resume)):
-        training.say(f"{names[0]} is through {transfer_id} already: {output}")
+    place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
+    how = {"made_by": lambda: claim_of(output)}
+    done = f"{names[0]} is through {transfer_id} already: {output}"
+    if training.on_main_process(lambda: runs.is_finished(**place, **how)):
+        training.say(done)
         return output
 
     training.say(
         f"{names[0]} through {transfer_id}, seed {seed}: {cfg.max_iters} iterations of batch {cfg.total_batch} over "
         f"{facts['train_images']:,} images, {training.processes()}"
     )
-    metrics, parameters = _train_and_test(resolved, run_dir, seed, launcher)
-    if is_main_process():
-        entry = {
-            "schema": record.SCHEMA,
-            "pretrain": {"backbone_sha256": sha256} | {key: provenance[key] for key in _PRETRAIN_KEYS},
-            "transfer": {
-                "id": transfer_id,
-                "seed": seed,
-                "protocol": protocol,
-                "overrides": runs.plain(cfg_options or {}),
-                "deviations": runs.deviations(protocols.summary(canonical), protocol)
-                | _data_deviations(cfg.expected_data, facts),
-                "data": facts,
-                "parameters": parameters,
-            },
-            "metrics": metrics,
-            **runs.environment(),
-            "seconds": time.monotonic() - started,
-            "finished": record.now(),
-        }
-        record.write(Path(work_dir) / "records", entry)
+    with training.built_from(cfg_options or {}):
+        runner = training.build_runner(resolved, seed, launcher)
+    with training.claimed(**place, **how) as finished:
+        if finished:
+            training.say(done)
+            return output
+        runner.move_in(run_dir, record.digest(runs.read_claim(run_dir)))
+        metrics, parameters = _train_and_test(runner)
+        if is_main_process():
+            entry = {
+                "schema": record.SCHEMA,
+                "pretrain": {"backbone_sha256": sha256} | {key: provenance[key] for key in _PRETRAIN_KEYS},
+                "transfer": {
+                    "id": transfer_id,
+                    "seed": seed,
+                    "protocol": protocol,
+                    "overrides": runs.plain(cfg_options or {}),
+                    "deviations": runs.deviations(protocols.summary(canonical), protocol)
+                    | _data_deviations(cfg.expected_data, facts),
+                    "data": facts,
+                    "parameters": parameters,
+                    "changes": runner.changes,
+                },
+                "metrics": metrics,
+                **runs.environment(),
+                "seconds": time.monotonic() - started,
+                "finished": record.now(),
+            }
+            record.write(Path(work_dir) / "records", entry)
     said = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())
     training.say(f"{names[0]} through {transfer_id}: {said} ({output})")
     return output
@@ -96,9 +107,16 @@ def run(
 _PRETRAIN_KEYS = ("id", "seed", "epochs", "protocol", "overrides", "deviations", "data")
 
 
-def _train_and_test(cfg: Config, run_dir: Path, seed: int, launcher: str) -> tuple[dict[str, float], dict]:
+def claim_of(output: Path) -> dict:
+    """The configuration that a record says it is of, as `run` states it."""
+    entry = record.read(output)
+    side = entry["transfer"]
+    backbone = entry["pretrain"]["backbone_sha256"]
+    return {"transfer": side["id"], "backbone": backbone} | {key: side[key] for key in ("protocol", "seed", "data")}
+
+
+def _train_and_test(runner: training.QuietRunner) -> tuple[dict[str, float], dict]:
     """Train as far as the run is not trained yet, and test; the metrics, and what `weights.parameters` says."""
-    runner = training.build_runner(cfg, run_dir, seed, launcher)
     runner.train()
     measured = runner.test()
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, hooks.BackboneHook))

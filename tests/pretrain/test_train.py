@@ -129,8 +129,19 @@ def test_torchrun_with_two_processes_equals_one(images, tmp_path):
     settings = TINY | LEVEL_OPTIONS | {"max_iters": 2}
     options = [f"{key}={value}" for key, value in settings.items()]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "resim_bench.cli"]
-        + ["pretrain", "mini-resim-c4", "--launcher", "pytorch", "--data", images, "--work-dir", tmp_path]
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+        + [
+            "-m",
+            "resim_bench.program",
+            "pretrain",
+            "mini-resim-c4",
+            "--launcher",
+            "pytorch",
+            "--data",
+            images,
+            "--work-dir",
+            tmp_path,
+        ]
         + ["--cfg-options", *options],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -163,7 +174,7 @@ def test_two_processes_continue_where_they_were_cut_off(images, tmp_path):
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         mp.spawn(one_of_two, args=(port, images, tmp_path / folder, interrupted), nprocs=2)
-        kept = torch.load(next((tmp_path / folder).rglob("last.pth")), weights_only=False)
+        kept = torch.load(next((tmp_path / folder).rglob("last.pth")), weights_only=True)
         assert kept["meta"]["iter"] == (3 if interrupted else 4)
     whole, parts = (next((tmp_path / folder).rglob("*.safetensors")) for folder in ("whole", "parts"))
     assert same(parts, whole)
@@ -181,7 +192,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(images
     monkeypatch.setattr(methods.MoCo, "forward", diverging)
     with pytest.raises(UserError, match="not finite at iteration 3: lower the learning rate"):
         pretrain(images, tmp_path, "mini-moco-v2")
-    kept = torch.load(next(tmp_path.rglob("last.pth")), weights_only=False)
+    kept = torch.load(next(tmp_path.rglob("last.pth")), weights_only=True)
     assert kept["meta"]["iter"] == 2
     assert all(v.isfinite().all() for v in kept["state_dict"].values())
 
@@ -215,7 +226,7 @@ def test_resim_fpn_leaves_its_pyramid(images, tmp_path):
     file = pretrain(images, tmp_path, "in1k-resim-fpn-200ep", options)
     state, provenance = backbone.load(file)
     assert len(backbone.trunk_state(state)) == 120 and len(backbone.pyramid_state(state)) == 10
-    trained = torch.load(next(tmp_path.rglob("last.pth")), weights_only=False)["state_dict"]
+    trained = torch.load(next(tmp_path.rglob("last.pth")), weights_only=True)["state_dict"]
     for key, value in backbone.pyramid_state(state).items():
         assert torch.equal(value, trained[key.replace("fpn_", "encoder_q.fpn.")]), key
     assert provenance["deviations"]["model.levels.p3.window"] == [32, 8]
@@ -333,7 +344,7 @@ def test_methods_share_what_a_seed_can_share(images, tmp_path):
         options = TINY | (LEVEL_OPTIONS if pretrain_id == "mini-resim-c4" else {})
         recipe = train.load_recipe(pretrain_id, options)
         dataset = dict(type="TwoViews", root=str(images), name="scenes", views=recipe.views.to_dict(), seed=3)
-        runner = training.build_runner(train.runner_config(recipe, dataset, 20, 1), tmp_path / pretrain_id, seed=3)
+        runner = training.build_runner(train.runner_config(recipe, dataset, 20, 1), seed=3)
         return runner.model.state_dict(), [next(iter(runner.train_dataloader)) for _ in range(2)]
 
     plain, plain_batches = started("mini-moco-v2")

@@ -64,7 +64,7 @@ def build(tmp_path):
                 default_hooks=dict(logger=dict(type="LoggerHook", interval=interval)),
             )
         )
-        return training.build_runner(cfg, tmp_path / run_dir, seed=0)
+        return training.build_runner(cfg, seed=0).move_in(tmp_path / run_dir)
 
     return runner
 

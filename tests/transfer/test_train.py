@@ -51,7 +51,7 @@ def trained(path):
     """State dict of the run that left the record `path`."""
     work_dir = path.parents[3]
     run_dir = work_dir / "transfer" / path.relative_to(work_dir / "records").with_suffix("")
-    checkpoint = torch.load(run_dir / training.LAST, weights_only=False)
+    checkpoint = torch.load(run_dir / runs.LAST, weights_only=True)
     return checkpoint["state_dict"]
 
 
@@ -103,7 +103,7 @@ def test_a_frozen_transfer_leaves_a_record_and_the_trunk_as_it_was(start, backbo
     before = path.stat().st_mtime_ns
     assert start(seed=5) == path and path.stat().st_mtime_ns == before
     assert capsys.readouterr().out.count("\n") == 1
-    with pytest.raises(UserError, match="holds a run of another configuration"):
+    with pytest.raises(UserError, match="is the result of another configuration"):
         start(seed=5, options={"optim_wrapper.optimizer.lr": 0.001})
 
 
@@ -155,8 +155,8 @@ def _interrupted_and_resumed(start, transfer_id, tmp_path, monkeypatch):
     for InterruptHook.at, saved in ((1, 1), (3, 2)):
         with pytest.raises(KeyboardInterrupt):
             start(transfer_id, "parts", resume=True)
-        (checkpoint,) = (tmp_path / "parts").rglob(training.LAST)
-        assert torch.load(checkpoint, weights_only=False)["meta"]["iter"] == saved
+        (checkpoint,) = (tmp_path / "parts").rglob(runs.LAST)
+        assert torch.load(checkpoint, weights_only=True)["meta"]["iter"] == saved
     InterruptHook.at = None
     with pytest.raises(UserError, match="unfinished run: add --resume"):
         start(transfer_id, "parts")

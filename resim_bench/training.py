@@ -170,13 +170,12 @@ class SafeCheckpointHook(Hook):
         _forget_the_log(checkpoint["message_hub"])
 
     def after_load_checkpoint(self, runner, checkpoint):
-        """Say and keep what is other than before."""
+        """Keep what is other than before."""
         meta = checkpoint["meta"]
         before = meta.get("circumstances", {})
         runner.changes = list(meta.get("changes", []))
         for name, now in runner.circumstances.items():
             if name in before and before[name] != now:
-                say(f"  {name} was {before[name]} and is now {now}: this may change the rounding, and is recorded")
                 runner.changes.append({"iteration": meta["iter"], "setting": name, "was": before[name], "is": now})
 
 
@@ -345,6 +344,10 @@ class QuietRunner(Runner):
         with contextlib.redirect_stdout(io.StringIO()):
             super().resume(*args, **kwargs)
         say(f"  continues after iteration {self.iter}")
+        for change in self.changes:
+            if change["iteration"] == self.iter:
+                was = f"{change['setting']} was {change['was']} and is now {change['is']}"
+                say(f"  {was}: this may change the rounding, and is recorded")
 
     def load_checkpoint(self, filename, map_location="cpu", **_):
         """What mmengine's does, without executing anything that the file holds, and strictly.

@@ -9,13 +9,13 @@ commit, versions) travels in the file's header as JSON.
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
+from resim_bench import files
 from resim_bench.errors import UserError
 
 WIDTH = 64  # of every ResNet that has a name: an architecture that names none has this one
@@ -37,13 +37,17 @@ def pyramid_state(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save(path: Path, state_dict: dict[str, Tensor], provenance: dict) -> None:
-    """Write trunk and provenance atomically: a reader finds the whole file or none."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    """Write trunk and provenance: a reader finds the whole file, on the disk, or none.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
     tensors = {key: value.detach().cpu().contiguous() for key, value in state_dict.items()}
-    save_file(tensors, temporary, metadata={"provenance": json.dumps(provenance, sort_keys=True)})
-    os.replace(temporary, path)
+    wrong = [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if wrong:
+        raise UserError(f"the weights of {wrong[0]} are not finite, so no backbone is written: lower the learning rate")
+    with files.replacing(path) as stream:
+        stream.write(serialised(tensors, metadata={"provenance": json.dumps(provenance, sort_keys=True)}))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict]:
@@ -63,7 +67,13 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict]:
         raise UserError(f"{path} is no backbone file of this suite, or is damaged ({error})") from None
     if provenance is None:
         raise UserError(f"{path} is a safetensors file without provenance: it was not written by this suite")
-    return state_dict, json.loads(provenance)
+    try:
+        content = json.loads(provenance)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} has a provenance that is damaged: make or import it again")
+    return state_dict, content
 
 
 def digest(path: Path) -> str:

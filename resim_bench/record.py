@@ -13,13 +13,12 @@ for a run that followed its protocol. Further keys are kept as they are.
 import hashlib
 import json
 import math
-import os
 import re
-import tempfile
 from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from resim_bench import files
 from resim_bench.errors import UserError
 
 SCHEMA = 1
@@ -77,7 +76,8 @@ def write(root, record: dict) -> Path:
         text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"the record for {place} cannot be written as JSON ({error})") from error
-    _write_atomically(place, text)
+    with files.replacing(place) as stream:
+        stream.write(text.encode())
     return place
 
 
@@ -92,7 +92,7 @@ def read(file) -> dict:
         record = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the record {file}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is no JSON, perhaps cut short ({error}): delete it and run its trial again") from error
     _validate(record, str(file))
     place = path("", *trial(record))
@@ -106,7 +106,9 @@ def read_all(*roots) -> list[dict]:
 
     A root that does not exist holds no records. Raises UserError at the first file that `read` refuses.
     """
-    records = [read(file) for root in roots for file in sorted(Path(root).rglob("*.json"))]
+    found = [(root, file) for root in roots for file in sorted(Path(root).rglob("*.json"))]
+    # Notebooks and file managers leave copies in hidden folders.
+    records = [read(file) for root, file in found if not any(p.startswith(".") for p in file.relative_to(root).parts)]
     return sorted(records, key=trial)
 
 
@@ -131,21 +133,6 @@ def keep(source_root, target_root, trials: Container[tuple] | None = None) -> li
     return [write(target_root, record) for record in missing]
 
 
-def _write_atomically(place: Path, text: str) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives 0600, which colleagues could not read
-        os.replace(temporary, place)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _validate(record, name: str) -> None:
     def refuse(problem: str):
         raise UserError(f"{name} is no valid record: {problem}")
@@ -166,7 +153,7 @@ def _validate(record, name: str) -> None:
     if not record["metrics"]:
         refuse("metrics is empty")
     for metric, value in record["metrics"].items():
-        if not _is(value, _NUMBER) or not math.isfinite(value) or not 0 <= value <= 100:
+        if not _is(value, _NUMBER) or not 0 <= value <= 100:  # which NaN and what no float holds are not
             refuse(f"metrics.{metric} is {value!r}, not a number of per cent from 0 to 100")
     if not math.isfinite(record["seconds"]) or record["seconds"] < 0:
         refuse(f"seconds is {record['seconds']!r}")

@@ -3,14 +3,13 @@
 `reading` opens a file without executing anything in it, `trunks` finds the ResNet-50 among its tensors.
 """
 
-import os
 import pickle
 import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from resim_bench import backbone, runs
+from resim_bench import backbone, files, runs
 from resim_bench.checkpoints import reading, trunks
 from resim_bench.errors import UserError
 
@@ -106,8 +105,5 @@ def export(backbone_file: Path, target: Path) -> None:
         raise UserError(f"{target} is there already: delete it, or choose another name")
     state, _ = backbone.load(backbone_file)
     model = {trunks.detectron2_name(name): tensor.numpy() for name, tensor in state.items()}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    with open(temporary, "wb") as stream:
+    with files.replacing(target) as stream:
         pickle.dump({"model": model, "__author__": "resim-bench", "matching_heuristics": True}, stream, protocol=4)
-    os.replace(temporary, target)

@@ -16,13 +16,26 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from resim_bench import runs
 from resim_bench.errors import UserError
 
 _ZIP = b"PK\x03\x04"
 _LEGACY = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)  # how torch.save began before it wrote zip files
 _REBUILD: tuple[Any, ...] = (np.empty(0).__reduce__()[0], np.float64().__reduce__()[0])  # an array, a scalar
+
+
+class _Inert:
+    """What stands for objects that people save beside weights: it holds nothing and does nothing."""
+
+    def __init__(self, *_, **__):
+        pass
+
+    def __setstate__(self, _):
+        pass
+
+
 _ALLOWED: dict[str, Any] = {
+    "argparse.Namespace": _Inert,
+    **{f"pathlib.{name}": _Inert for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")},
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": codecs.encode,  # how an old pickle spells bytes
     "numpy.ndarray": np.ndarray,
@@ -47,7 +60,7 @@ def read(file: Path) -> tuple[dict[str, Tensor], int | None]:
         raise UserError(f"{file} is empty: download it again")
     try:
         content = _content(file)
-        leaves = runs.flatten(content)
+        leaves = _leaves(content)
         arrays = {key: torch.tensor(value) for key, value in leaves.items() if _is_numeric_array(value)}
         tensors = {key: value.detach() for key, value in leaves.items() if isinstance(value, Tensor)} | arrays
     except Exception as error:  # what damaged bytes raise, no list can hold
@@ -63,13 +76,27 @@ def read(file: Path) -> tuple[dict[str, Tensor], int | None]:
     return tensors, epoch if type(epoch) is int else None
 
 
+def _leaves(content) -> dict[str, Any]:
+    """What nested dicts hold, by dotted keys; a dict that stands in several places counts at the first."""
+    leaves, seen, waiting = {}, set(), [("", content)]
+    while waiting:
+        prefix, value = waiting.pop()
+        if not isinstance(value, dict):
+            leaves[prefix] = value
+        elif id(value) not in seen:
+            seen.add(id(value))
+            inner = [(f"{prefix}.{key}" if prefix else str(key), entry) for key, entry in value.items()]
+            waiting += reversed(inner)
+    return leaves
+
+
 def _content(file: Path):
     with open(file, "rb") as stream:
         head = stream.read(32)
         if head.startswith((_ZIP, _LEGACY)):
             dtypes = [type(np.dtype(code)) for code in np.typecodes["All"]]
             allowed = [(value, name) for name, value in _ALLOWED.items()]
-            with torch.serialization.safe_globals([*dtypes, *allowed]):
+            with torch.serialization.safe_globals([*dtypes, *allowed]), torch.sparse.check_sparse_tensor_invariants():
                 return torch.load(file, map_location="cpu", weights_only=True)
         if head[8:9] == b"{":
             return load_file(file)

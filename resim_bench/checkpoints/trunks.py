@@ -135,7 +135,22 @@ def _problem(trunk: Trunk, tensors: dict[str, Tensor]) -> str:
     if wrong:
         found, wanted = tuple(tensors[trunk.keys[wrong[0]]].shape), shapes[wrong[0]]
         said.append(f"the shape of {_first(wrong)} is {found}, not {wanted}")
-    return ", and ".join(said)
+    return ", and ".join(said) or _problem_of_values(trunk, tensors)
+
+
+def _problem_of_values(trunk: Trunk, tensors: dict[str, Tensor]) -> str:
+    """What is wrong with the numbers of a trunk whose names and shapes fit; empty when nothing is."""
+    for name, key in trunk.keys.items():
+        value = tensors[key]
+        if not _is_needed(name):
+            continue
+        if value.layout is not torch.strided or value.is_meta or not value.is_floating_point():
+            return f"{name} is no plain tensor of floating-point numbers ({str(value.dtype).removeprefix('torch.')})"
+        if not value.isfinite().all():
+            return f"{name} has values that are not finite"
+        if name.endswith("running_var") and (value < 0).any():
+            return f"{name} is a variance below 0"
+    return ""
 
 
 def _first(names: list[str]) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from resim_bench import files
 from resim_bench.errors import UserError
 
 VERSION = 1  # raise it with any change that changes an image or an annotation: `write` compares it
@@ -199,8 +200,8 @@ def write_sheet(file: Path, rows: int = 3, columns: int = 6) -> None:
     """Write the first pre-training scenes of seed 0 side by side, as one PNG."""
     scenes = [scene(0, "pretrain", index).image for index in range(rows * columns)]
     sheet = np.concatenate([np.concatenate(scenes[i * columns : (i + 1) * columns], axis=1) for i in range(rows)])
-    file.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(file), sheet[..., ::-1])
+    with files.replacing(file) as stream:
+        stream.write(cv2.imencode(".png", sheet[..., ::-1])[1].tobytes())
 
 
 def write(

@@ -54,3 +54,16 @@ def test_what_is_no_backbone_is_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=sentence):
             backbone.load(path)
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path):
+    with pytest.raises(UserError, match="the weights of conv1.weight are not finite"):
+        backbone.save(tmp_path / "b.safetensors", {"conv1.weight": torch.tensor([torch.nan])}, {"id": "x"})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("provenance", ["", "[]", "{", "null"])
+def test_a_damaged_provenance_is_one_sentence(tmp_path, provenance):
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "b.safetensors", metadata={"provenance": provenance})
+    with pytest.raises(UserError, match="has a provenance that is damaged: make or import it again"):
+        backbone.load(tmp_path / "b.safetensors")

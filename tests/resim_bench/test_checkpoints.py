@@ -1,9 +1,11 @@
 """Checkpoints from anywhere: every public layout gives the same trunk, and whatever is wrong is one sentence."""
 
+import argparse
 import os
 import pickle
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -388,6 +390,38 @@ def test_a_web_page_saved_instead_is_refused(tmp_path):
     assert refused(tmp_path, None).startswith("FILE is no checkpoint, or is cut short (invalid load key, '<'")
 
 
+@pytest.mark.parametrize(
+    ("key", "change", "problem"),
+    [
+        ("layer2.0.bn1.running_var", lambda v: torch.full(v.shape, -1.0), "is a variance below 0"),
+        ("layer2.0.bn1.running_var", lambda v: torch.full(v.shape, torch.nan), "has values that are not finite"),
+        ("conv1.weight", lambda v: torch.full(v.shape, torch.inf), "has values that are not finite"),
+        ("conv1.weight", lambda v: v.to(torch.int32), "is no plain tensor of floating-point numbers (int32)"),
+        ("conv1.weight", lambda v: v.to(torch.bool), "is no plain tensor of floating-point numbers (bool)"),
+        ("conv1.weight", lambda v: v.to(torch.complex64), "is no plain tensor of floating-point numbers (complex64)"),
+        ("conv1.weight", lambda v: v.clone().to_sparse(), "is no plain tensor of floating-point numbers (float32)"),
+    ],
+)
+def test_weights_that_are_no_weights_are_refused(tmp_path, key, change, problem):
+    state = hollow()
+    assert refused(tmp_path, state | {key: change(state[key])}) == plain(f"{key} {problem}")
+
+
+@pytest.mark.parametrize("write", [torch_save, pickled])
+def test_a_structure_that_is_shared_or_holds_itself_ends(tmp_path, write):
+    shared = {"w": np.zeros(3)}
+    for _ in range(40):
+        shared = {"left": shared, "right": shared}
+    shared["itself"] = shared
+    assert "holds no ResNet-50 among its 1 tensors" in refused(tmp_path, shared, write)
+
+
+@pytest.mark.parametrize("write", [torch_save, pickled])
+def test_what_people_save_beside_weights_is_left_alone(tmp_path, write):
+    beside = {"args": argparse.Namespace(lr=0.03, out=Path("/somewhere")), "place": Path("there")}
+    assert "holds no ResNet-50 among its 1 tensors" in refused(tmp_path, {"w": np.zeros(3)} | beside, write)
+
+
 class Call:
     def __init__(self, function, *arguments):
         self.reduced = function, arguments
@@ -516,6 +550,14 @@ def test_export_refuses_a_bad_target(tmp_path):
     with pytest.raises(UserError, match="there is no backbone file"):
         checkpoints.export(tmp_path / "nothing.safetensors", tmp_path / "new.pkl")
     assert (tmp_path / "there.pkl").read_text() == "mine" and not (tmp_path / "new.pkl").exists()
+
+
+def test_export_leaves_its_neighbours_alone(tmp_path):
+    backbone.save(tmp_path / "b.safetensors", {"conv1.weight": torch.zeros(1)}, {"id": "x"})
+    (tmp_path / "w.tmp").write_text("mine")
+    checkpoints.export(tmp_path / "b.safetensors", tmp_path / "w.pkl")
+    assert (tmp_path / "w.tmp").read_text() == "mine"
+    assert {file.name for file in tmp_path.iterdir()} == {"b.safetensors", "w.tmp", "w.pkl"}
 
 
 def test_every_given_id_says_what_it_is_and_where_it_stands():

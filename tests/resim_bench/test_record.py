@@ -117,6 +117,7 @@ def test_invalid_records_are_not_written(one, tmp_path, dotted, value, problem):
         ("transfer.id", "voc-frozen", "another trial: move it to in100-moco-v2/voc-frozen/"),
         ("pretrain.seed", 5, "pretrain-5_transfer-4.json"),
         ("metrics.AP", float("nan"), "metrics.AP is nan"),
+        ("metrics.AP", 10**400, "metrics.AP is 1000"),
     ],
 )
 def test_read_names_the_file_and_what_is_wrong(one, tmp_path, dotted, value, problem):
@@ -127,7 +128,7 @@ def test_read_names_the_file_and_what_is_wrong(one, tmp_path, dotted, value, pro
     assert str(place) in str(refusal.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b"\xff\xfe", b'{"schema": 1, "pre'])
+@pytest.mark.parametrize("content", [b"", b"[1]", b"[" * 200_000, b"\xff\xfe", b'{"schema": 1, "pre'])
 def test_read_refuses_what_is_no_record(one, tmp_path, content):
     place = record.write(tmp_path, one)
     place.write_bytes(content)
@@ -139,6 +140,14 @@ def test_read_refuses_what_is_no_record(one, tmp_path, content):
 def test_read_of_an_absent_file(tmp_path):
     with pytest.raises(UserError, match="cannot read the record .*absent.json: No such file"):
         record.read(tmp_path / "absent.json")
+
+
+def test_copies_in_hidden_folders_are_no_records(one, tmp_path):
+    place = record.write(tmp_path, one)
+    copy = place.parent / ".ipynb_checkpoints" / f"{place.stem}-checkpoint.json"
+    copy.parent.mkdir()
+    copy.write_bytes(place.read_bytes())
+    assert record.read_all(tmp_path) == [one]
 
 
 def test_read_all_sorts_by_trial_and_earlier_roots_come_first(one, tmp_path):

@@ -1,5 +1,6 @@
 """What every detection data set is: a folder with a training and a test split, read into draws without history."""
 
+import os
 import random
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from mmengine.dataset import BaseDataset
 
 from resim_bench import runs
 from resim_bench.errors import UserError
+
+SPLITS = ("train", "test")
 
 
 class Object(NamedTuple):
@@ -126,13 +129,27 @@ class DetectionFolder(BaseDataset):
                 raise UserError(f"no image of the {name} split in {root} has an object that counts: annotate some")
         classes = list(classes or train.classes)
         check_classes([*train.annotations, *test.annotations], classes)
-        files = {file for a in (*train.annotations, *test.annotations) for file in (a.image, a.source)}
+        annotated = (*train.annotations, *test.annotations)
         return {
-            "digest": runs.data_digest(root, files),
+            "digest": runs.content_digest(
+                lists=(
+                    f"{split}:{a.id}".encode()
+                    for split, part in zip(SPLITS, (train, test), strict=True)
+                    for a in part[0]
+                ),
+                annotations=(file.read_bytes() for file in sorted({a.source for a in annotated})),
+                images=sorted({os.fsencode(a.image.relative_to(root)) for a in annotated}),
+            ),
             "train_images": len(training),
             "test_images": len(test.annotations),
             "classes": classes,
         }
+
+    @classmethod
+    def old_digest(cls, root: Path) -> str:
+        """The digest of before it went by content: names and sizes, for what was started or recorded then."""
+        annotated = [a for split in SPLITS for a in cls.read(root, split).annotations]
+        return runs.data_digest(root, {file for a in annotated for file in (a.image, a.source)})
 
     @classmethod
     def trained_on(cls, annotation: Annotation) -> list[Object]:

@@ -60,7 +60,7 @@ def run(
     sha256 = backbone_file.digest(backbone)
     claim = {"transfer": transfer_id, "protocol": protocol, "seed": seed, "backbone": sha256, "data": facts}
     place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
-    how = {"made_by": lambda: claim_of(output)}
+    how = {"made_by": lambda: claim_of(output), "old_digest": lambda: data_set.old_digest(root)}
     done = f"{names[0]} is through {transfer_id} already: {output}"
     if training.on_main_process(lambda: runs.is_finished(**place, **how)):
         training.say(done)

@@ -6,6 +6,7 @@
 Every VOC20xx with a trainval trains, VOC2007 tests.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 
 from mmengine.registry import DATASETS
 
+from resim_bench.data.images import ENDINGS
 from resim_bench.errors import UserError
 from transfer.datasets import Annotation, DetectionFolder, Object, Split
 
@@ -64,11 +66,16 @@ def read_split(devkit: Path, split: str) -> Split:
 
 def _read_list(file: Path) -> Iterator[Annotation]:
     year = file.parents[2]
-    images = {image.stem: image for image in (year / "JPEGImages").glob("*")}
-    for line in file.read_text().split("\n"):
+    images = {image.stem: image for image in (year / "JPEGImages").glob("*") if image.suffix.lower() in ENDINGS}
+    try:
+        lines = file.read_text("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is no text in UTF-8 ({error.reason}): save it as such") from None
+    for line in lines:
         if not line.strip():
             continue
-        name = line.split()[0]
+        # A name may have spaces; only where no image is named so, what follows the first one is a label.
+        name = line.strip() if line.strip() in images else line.split()[0]
         if name not in images:
             raise UserError(f"{file} names '{name}', but there is no {year / 'JPEGImages' / name}.jpg")
         yield _read_xml(year / "Annotations" / f"{name}.xml", images[name])
@@ -77,6 +84,8 @@ def _read_list(file: Path) -> Iterator[Annotation]:
 def _read_xml(xml: Path, image: Path) -> Annotation:
     try:
         root = ElementTree.parse(xml).getroot()
+        if root.tag != "annotation":
+            raise ValueError(f"its root is <{root.tag}>, not <annotation>")
         size = root.find("size")
         return Annotation(
             xml.stem,
@@ -88,18 +97,20 @@ def _read_xml(xml: Path, image: Path) -> Annotation:
         )
     except FileNotFoundError:
         raise UserError(f"there is no annotation {xml}: restore it, or take its image out of the list") from None
-    except (ElementTree.ParseError, AttributeError, TypeError, ValueError, OSError) as error:
+    except (ElementTree.ParseError, AttributeError, TypeError, ValueError, LookupError, OSError) as error:
         raise UserError(f"{xml} is no annotation in VOC's format ({error}): repair or replace it") from None
 
 
 def _read_object(node) -> Object:
     box = node.find("bndbox")
     xmin, ymin, xmax, ymax = (float(box.find(corner).text) for corner in ("xmin", "ymin", "xmax", "ymax"))
+    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))) or xmax < xmin - 1 or ymax < ymin - 1:
+        raise ValueError(f"a box from {xmin:g}, {ymin:g} to {xmax:g}, {ymax:g}")
     difficult = node.find("difficult")
     return Object(
         node.find("name").text.strip(),
         (xmin - 1, ymin - 1, xmax, ymax),  # continuous, of 1-based inclusive corners, as Detectron2 reads them
-        ignore=difficult is not None and difficult.text.strip() == "1",
+        ignore=difficult is not None and (difficult.text or "").strip() == "1",
     )
 
 

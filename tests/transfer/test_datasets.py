@@ -200,8 +200,36 @@ def test_the_facts_of_a_folder(devkit):
     list_only(devkit, ["trainval_000", "trainval_001", "empty"])
     facts = VOCFolder.facts(devkit)
     assert (facts["train_images"], facts["test_images"], facts["classes"]) == (4, 4, list(CLASSES))
-    (devkit / "VOC2007" / "JPEGImages" / "empty.jpg").write_bytes(b"changed")
-    assert VOCFolder.facts(devkit)["digest"] != facts["digest"]
+    before = VOCFolder.old_digest(devkit)
+    (devkit / "VOC2007" / "JPEGImages" / "empty.jpg").write_bytes(b"repaired")
+    assert VOCFolder.facts(devkit)["digest"] == facts["digest"] and VOCFolder.old_digest(devkit) != before
+    xml = devkit / "VOC2007" / "Annotations" / "trainval_000.xml"
+    xml.write_text(xml.read_text().replace("<difficult>0<", "<difficult>1<", 1))
+    changed = VOCFolder.facts(devkit)["digest"]
+    assert {part for part in changed if changed[part] != facts["digest"][part]} == {"annotations"}
+
+
+def test_odd_names_and_elements_are_read(devkit):
+    """A name with a space, a file beside the images that is none, an empty <difficult/>."""
+    year = devkit / "VOC2007"
+    for part, ending in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (year / part / f"trainval_001.{ending}").rename(year / part / f"trainval_000 (1).{ending}")
+    (year / "JPEGImages" / "trainval_000.json").write_text("{}")
+    xml = year / "Annotations" / "trainval_000.xml"
+    xml.write_text(xml.read_text().replace("<difficult>0</difficult>", "<difficult/>"))
+    list_only(devkit, ["trainval_000", "trainval_000 (1)"])
+    names = [a.image.name for a in VOCFolder.read(devkit, "train").annotations if a.image.parent.parent == year]
+    assert names == ["trainval_000.jpg", "trainval_000 (1).jpg"]
+
+
+@pytest.mark.parametrize("corner", ["nan", "inf", "1e400", "-5000"])
+def test_a_box_that_is_none_is_refused(devkit, corner):
+    xml = devkit / "VOC2007" / "Annotations" / "trainval_000.xml"
+    text = xml.read_text()
+    start = text.index("<xmax>") + len("<xmax>")
+    xml.write_text(text[:start] + corner + text[text.index("</xmax>") :])
+    with pytest.raises(UserError, match=r"trainval_000.xml is no annotation in VOC's format \(a box from"):
+        VOCFolder.facts(devkit)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", "cut short"])

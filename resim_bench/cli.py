@@ -372,20 +372,10 @@ def _read_coco(folder: Path) -> list:
 
 def _read_annotated(layout, folder: Path) -> list:
     from resim_bench.data.check import Part
-    from resim_bench.data.survey import Survey
 
-    root, parts = layout.find(folder), []
-    for split in ("train", "test"):
-        survey, paths = Survey(f"{root}, {split}"), []
-        try:
-            found, classes = layout.read(root, split)
-        except UserError as error:
-            survey.fault("annotations that cannot be used", split, str(error))
-        else:
-            survey.images, survey.objects = len(found), sum(len(a.objects) for a in found)
-            survey.classes, paths = len(classes), [str(a.image) for a in found]
-        parts.append(Part(survey, paths))
-    return parts
+    root = layout.find(folder)
+    paths = ([str(a.image) for a in layout.reading(root, split).annotations] for split in ("train", "test"))
+    return [Part(survey, images) for survey, images in zip(layout.surveys(root), paths, strict=True)]
 
 
 READERS = {"imagefolder": _read_imagefolder, "voc": _read_voc, "coco": _read_coco}

@@ -6,11 +6,13 @@
 train2017 trains, val2017 tests. Classes are the categories of the annotation file, in the order of their ids.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
 from mmengine.registry import DATASETS
 
+from resim_bench.data.survey import Survey
 from resim_bench.errors import UserError
 from transfer.datasets import Annotation, DetectionFolder, Object, Split
 
@@ -71,7 +73,10 @@ def read_split(root: Path, split: str) -> Split:
     for annotation in annotations:
         if annotation.image.name not in present:
             raise UserError(f"{file} names '{annotation.image.name}', but there is no {annotation.image}")
-    return Split(annotations, tuple(names[number] for number in sorted(names)))
+    survey = Survey(f"{root}, {split}", objects=0)
+    lists = [f"{split}:{a.id}".encode() for a in annotations]
+    parsed = [hashlib.sha256(file.read_bytes()).digest()]
+    return Split(annotations, tuple(names[number] for number in sorted(names)), survey, lists, parsed)
 
 
 def _load(file: Path) -> dict:
@@ -100,7 +105,11 @@ def _read_object(annotation: dict, names: dict[int, str], split: str) -> list[Ob
     if not mask and split == "test":
         raise ValueError(f"annotation {annotation['id']} has no valid outline")
     box = (x, y, x + width, y + height)
-    return [Object(names[annotation["category_id"]], box, ignore, mask)] if mask else []
+    return (
+        [Object(names[annotation["category_id"]], box, ignore, mask, called=f"annotation {annotation['id']}")]
+        if mask
+        else []
+    )
 
 
 @DATASETS.register_module()

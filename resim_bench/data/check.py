@@ -101,7 +101,7 @@ def check(
 
 def _lines(survey: Survey) -> Iterator[str]:
     yield survey.counted()
-    for heading, kinds in (("left out", survey.left_out), ("faults", survey.faults)):
+    for heading, kinds in (("left out", survey.left_out), ("notes", survey.notes), ("faults", survey.faults)):
         width = max(map(len, kinds), default=0)
         if kinds:
             yield f"  {heading}"

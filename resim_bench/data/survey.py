@@ -26,6 +26,7 @@ class Survey:
         title: which, as in "VOC trainval".
         images, objects: how many are used; `objects` is None where images have none.
         classes: how many.
+        notes: what takes part, but should be known, by kind, as below.
         left_out: what does not take part, and why, by kind; the kind is a plural ("boxes without area").
         faults: why the data cannot be used, by kind, as above.
     """
@@ -34,6 +35,7 @@ class Survey:
     images: int = 0
     objects: int | None = None
     classes: int = 0
+    notes: dict[str, Found] = field(default_factory=dict)
     left_out: dict[str, Found] = field(default_factory=dict)
     faults: dict[str, Found] = field(default_factory=dict)
 
@@ -41,6 +43,11 @@ class Survey:
         """Note something that does not take part: its kind, and its name for the first of the kind."""
         before = self.left_out.get(kind) or Found(0, one_line(where))
         self.left_out[kind] = before._replace(times=before.times + 1)
+
+    def note(self, kind: str, where: str) -> None:
+        """Note something that takes part, but should be known: kind and name as above."""
+        before = self.notes.get(kind) or Found(0, one_line(where))
+        self.notes[kind] = before._replace(times=before.times + 1)
 
     def fault(self, kind: str, where: str, sentence: str) -> None:
         """Note a fault: kind and name as above, and what a run says of the first: what is wrong and what to do."""
@@ -62,14 +69,20 @@ class Survey:
 
     def facts(self) -> dict:
         """What a record keeps of it; JSON-able."""
-        left_out = {kind: {"count": found.times, "first": found.first} for kind, found in self.left_out.items()}
+        kinds = {"left_out": self.left_out} | ({"notes": self.notes} if self.notes else {})
         counts = {"images": self.images, "objects": self.objects, "classes": self.classes}
-        return {key: value for key, value in counts.items() if value is not None} | {"left_out": left_out}
+        return {key: value for key, value in counts.items() if value is not None} | {
+            name: {kind: {"count": found.times, "first": found.first} for kind, found in some.items()}
+            for name, some in kinds.items()
+        }
 
     def line(self) -> str:
         """`VOC trainval: 5 images, 9 objects of 2 classes; left out: 3 boxes without area (first: x.xml)`."""
-        kinds = [f"{found.times:,} {kind} (first: {found.first})" for kind, found in self.left_out.items()]
-        return self.counted() + (f"; left out: {', '.join(kinds)}" if kinds else "")
+        line = self.counted()
+        for heading, kinds in (("left out", self.left_out), ("note", self.notes)):
+            said = [f"{found.times:,} {kind} (first: {found.first})" for kind, found in kinds.items()]
+            line += f"; {heading}: {', '.join(said)}" if said else ""
+        return line
 
     def counted(self) -> str:
         """What the line begins with: how much there is."""

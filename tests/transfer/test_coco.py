@@ -202,5 +202,5 @@ def test_there_must_be_something_to_train_on_and_to_find(tmp_path):
 
 def test_an_image_that_cannot_be_read_is_named(coco_folder):
     (coco_folder / "train2017" / "000000000010.jpg").write_bytes(b"no image")
-    with pytest.raises(UserError, match="cannot read the image .*000000000010.jpg"):
+    with pytest.raises(UserError, match="000000000010.jpg is no readable image"):
         COCOFolder(coco_folder, "train", pipeline=LOAD)[0]

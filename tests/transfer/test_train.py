@@ -11,8 +11,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from resim_bench import backbone, cli, experiments, record, runs, training
+from resim_bench.data import images
 from resim_bench.errors import UserError
-from tests.transfer.conftest import CLASSES, TINY, TINY_COCO, make_backbone
+from tests.transfer.conftest import CLASSES, TINY, TINY_COCO, make_backbone, object_xml
 from transfer import protocols, train, voc
 
 
@@ -299,6 +300,62 @@ def test_an_unreadable_image_stops_the_run_with_one_sentence_even_in_a_worker(de
     said = [line for line in capsys.readouterr().err.splitlines() if "resim-bench" in line]
     assert len(said) == 1 and said[0].startswith("resim-bench: ") and ".jpg is no readable image" in said[0]
     assert not (tmp_path / "w" / "records").exists()
+
+
+def test_a_run_begins_with_its_data_and_its_record_keeps_them(start, devkit, capsys):
+    xml = devkit / "VOC2007" / "Annotations" / "trainval_001.xml"
+    xml.write_text(xml.read_text().replace("</annotation>", object_xml("red", (50, 1, 20, 20)) + "</annotation>"))
+    path = start()
+    train_line, test_line = capsys.readouterr().out.splitlines()[1:3]
+    assert train_line.endswith(
+        "VOCdevkit, train: 10 images, 18 objects of 3 classes; left out: "
+        "1 inverted boxes (first: trainval_001.jpg, object 3 ('red'))"
+    )
+    assert test_line.endswith("VOCdevkit, test: 4 images, 7 objects of 3 classes")
+    inverted = {"count": 1, "first": "trainval_001.jpg, object 3 ('red')"}
+    assert record.read(path)["transfer"]["survey"] == {
+        "train": {"images": 10, "objects": 18, "classes": 3, "left_out": {"inverted boxes": inverted}},
+        "test": {"images": 4, "objects": 7, "classes": 3, "left_out": {}},
+    }
+
+
+def test_a_corrected_label_is_another_data_set_and_a_repaired_image_is_not(start, devkit, tmp_path):
+    image = devkit / "VOC2007" / "JPEGImages" / "test_001.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:900])
+    with pytest.raises(UserError, match="test_001.jpg is no readable image"):
+        start()
+    assert not (tmp_path / "work").exists(), "nothing was trained or claimed"
+    image.write_bytes(whole)
+    path = start()
+    image.write_bytes(whole + b" ")
+    assert start() == path
+    xml = devkit / "VOC2007" / "Annotations" / "test_001.xml"
+    xml.write_text(xml.read_text().replace("<difficult>0<", "<difficult>1<", 1))
+    with pytest.raises(UserError, match=r"another configuration \(data.digest.annotations was "):
+        start()
+
+
+def test_a_training_image_is_repaired_and_the_run_goes_on(start, devkit, tmp_path, monkeypatch):
+    broken = list((devkit / "VOC2007" / "JPEGImages").glob("trainval*"))
+    contents = [image.read_bytes() for image in broken]
+    decode = images.decode
+    left = iter(range(5))
+
+    def breaking(path, exif=False):
+        if next(left, None) is None:
+            raise UserError(f"{path} is no readable image (cut short): restore it")
+        return decode(path, exif)
+
+    monkeypatch.setattr(training.SafeCheckpointHook, "before_train", lambda hook, _: setattr(hook, "written", -1e9))
+    monkeypatch.setattr(images, "decode", breaking)
+    with pytest.raises(UserError, match="is no readable image"):
+        start(options={"train_dataloader.num_workers": 0})
+    assert list((tmp_path / "work").rglob(runs.LAST))
+    monkeypatch.setattr(images, "decode", decode)
+    for image, content in zip(broken, contents, strict=True):
+        image.write_bytes(content + b"repaired")
+    assert start(options={"train_dataloader.num_workers": 0}, resume=True).is_file()
 
 
 def test_workers_do_not_change_the_numbers(start):

@@ -308,13 +308,7 @@ def _read(data_set: type[DetectionFolder], root: Path, split: str) -> Split:
         survey = Survey(f"{root}, {split}", objects=0)
         survey.fault("splits that cannot be read", split, str(error))
         return Split([], (), survey, [], [])
-    annotations = list(_sized(found, root, split))
-    if split == "train":
-        annotations = [_without(bad_boxes_of(a), a, found.survey) for a in annotations]
-    else:
-        for annotation in annotations:
-            for o, kind, why in bad_boxes_of(annotation):
-                found.survey.fault(*_fault_of(annotation, o, kind, why))
+    annotations = [_with_good_boxes(a, split, found.survey) for a in _sized(found, root, split)]
     _count(data_set, root, split, annotations, found)
     return found._replace(annotations=annotations)
 
@@ -356,25 +350,23 @@ def _sized(found: Split, root: Path, split: str) -> Iterator[Annotation]:
             found.survey.fault("images that cannot be read", a.image.name, known[a.image])
             continue
         width, height, exchanged = known[a.image]
-        fitting = {(True, height, width), (False, width, height)} if exchanged else {(True, width, height)}
-        turned, wide, high = max(
-            (
-                (turned, wide, high)
-                for turned, wide, high in fitting
-                if (a.width or wide, a.height or high) == (wide, high)
-            ),
-            default=(None, 0, 0),
-        )
-        if turned is None:
-            given = " x ".join(str(side or "?") for side in (a.width, a.height))
-            found.survey.fault(
-                "sizes that contradict the image",
-                a.image.name,
-                f"{a.source} says that {a.image.name} has {given} pixels, but {a.image} has {width} x {height}: "
-                "correct it, if the boxes are right; a size of 0 is filled in",
-            )
+        fitting = [(True, height, width), (False, width, height)] if exchanged else [(True, width, height)]
+        fits = [
+            size
+            for size in fitting
+            if all(given in (0, None, own) for given, own in zip((a.width, a.height), size[1:], strict=True))
+        ]
+        if fits:
+            turned, wide, high = fits[0]
+            yield a._replace(width=wide, height=high, turned=turned)
             continue
-        yield a._replace(width=wide, height=high, turned=turned)
+        given = " x ".join(str(side or "?") for side in (a.width, a.height))
+        found.survey.fault(
+            "sizes that contradict the image",
+            a.image.name,
+            f"{a.source} says that {a.image.name} has {given} pixels, but {a.image} has {width} x {height}: restore "
+            "the image or, if the boxes are right on it, correct the size (0 is filled in)",
+        )
 
 
 def _size_or_refusal(path: Path) -> list | str:
@@ -387,35 +379,27 @@ def _size_or_refusal(path: Path) -> list | str:
 def _remembered(kind: str, root: Path, paths: Sequence[Path], ask: Callable[[list[Path]], list]) -> dict:
     """`{path: answer}`: what `ask` says of files, asked only of those whose name, size or time changed since.
 
-    Answers are JSON-able and never None; one that is text is a refusal, and not remembered.
+    Answers are JSON-able; one that is text is a refusal, and not remembered.
     """
     before = memory.recall(kind, root)
     before = before if isinstance(before, dict) else {}
     stamps, answers = {}, {}
     for path in dict.fromkeys(paths):
-        name = os.path.relpath(path, root)
         try:
             stat = os.stat(path)
         except OSError:
             continue  # to ask says what it is
-        stamps[path] = name, [stat.st_size, stat.st_mtime_ns]
-        stamp, answers[path] = before.get(name) or (None, None)
-        if stamp != stamps[path][1]:
-            answers[path] = None
-    new = [path for path in dict.fromkeys(paths) if answers.get(path) is None]
+        name, stamp = os.path.relpath(path, root), [stat.st_size, stat.st_mtime_ns]
+        stamps[path] = name, stamp
+        match before.get(name):
+            case [known, answer] if known == stamp:
+                answers[path] = answer
+    new = [path for path in dict.fromkeys(paths) if path not in answers]
     if new:
         answers |= zip(new, ask(new), strict=True)
         kept = {name: (stamp, answers[path]) for path, (name, stamp) in stamps.items()}
         memory.remember(kind, root, {name: entry for name, entry in kept.items() if not isinstance(entry[1], str)})
     return answers
-
-
-def bad_boxes_of(annotation: Annotation) -> Iterator[tuple[Object, str, str]]:
-    """Objects that nothing can be learned from or matched with: each with its kind, and what its box is."""
-    for o in annotation.objects:
-        kind = _bad_box(o.box, annotation.width, annotation.height)
-        if kind:
-            yield o, kind, _BAD_BOXES[kind]
 
 
 _BAD_BOXES = {
@@ -443,25 +427,25 @@ def _bad_box(box: tuple[float, float, float, float], width: int, height: int) ->
     return None
 
 
-def _fault_of(annotation: Annotation, o: Object, kind: str, why: str) -> tuple[str, str, str]:
-    box = ", ".join(f"{corner:g}" for corner in o.box)
-    return (
-        kind,
-        f"{annotation.image.name}, {o.called}",
-        f"{annotation.source}: the box of {o.called} {why} ({box} on {annotation.image.name}, "
-        f"{annotation.width} x {annotation.height}), and a test cannot do without it: correct or remove it",
-    )
-
-
-def _without(bad: Iterator[tuple[Object, str, str]], annotation: Annotation, survey: Survey) -> Annotation:
-    """An annotation without the objects of `bad`, which the survey counts."""
-    left_out = set()
-    for o, kind, _ in bad:
-        survey.leave_out(kind, f"{annotation.image.name}, {o.called}")
-        left_out.add(id(o))
-    if not left_out:
-        return annotation
-    return annotation._replace(objects=tuple(o for o in annotation.objects if id(o) not in left_out))
+def _with_good_boxes(annotation: Annotation, split: str, survey: Survey) -> Annotation:
+    """An annotation without the objects that nothing can be learned from or matched with: in a test they are faults."""
+    good = []
+    for o in annotation.objects:
+        kind = _bad_box(o.box, annotation.width, annotation.height)
+        where = f"{annotation.image.name}, {o.called}"
+        if kind is None:
+            good.append(o)
+        elif split == "train":
+            survey.leave_out(kind, where)
+        else:
+            box = ", ".join(f"{corner:g}" for corner in o.box)
+            survey.fault(
+                kind,
+                where,
+                f"{annotation.source}: the box of {o.called} {_BAD_BOXES[kind]} ({box} on {annotation.image.name}, "
+                f"{annotation.width} x {annotation.height}), and the test needs it: correct or remove it",
+            )
+    return annotation._replace(objects=tuple(good))
 
 
 def check_classes(annotations: Sequence[Annotation], classes: Sequence[str]) -> None:

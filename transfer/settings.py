@@ -264,7 +264,7 @@ DEEP = {
     "model.*_cfg.*.score_thr": _type(Share),
     "model.*_cfg.*.mask_thr_binary": _type(Share),
     "model.*_cfg.*.mask_size": _type(Whole),
-    "*_dataloader.dataset.pipeline.*.imdecode_backend": _type(one_of("pillow", "cv2", "tifffile", "turbojpeg")),
+    "*_dataloader.dataset.pipeline.*.imdecode_backend": _type(one_of("pillow")),
     "*_dataloader.dataset.pipeline.*.backend": _type(one_of("pillow", "cv2")),
     "*_dataloader.dataset.pipeline.*.scale": _type(Annotated[_Side | Whole | Positive, _SCALE]),
     "*_dataloader.dataset.pipeline.*.scales": _type(

@@ -110,7 +110,13 @@ class _Images:
     """The images of a year, by what a list may call them."""
 
     def __init__(self, folder: Path):
-        self._by_file = {file.name: file for file in folder.glob("*") if file.suffix.lower() in ENDINGS}
+        try:
+            names = os.listdir(folder)
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise UserError(f"the folder {folder} cannot be read ({error.strerror}): allow it") from None
+        self._by_file = {file.name: file for file in map(folder.joinpath, names) if file.suffix.lower() in ENDINGS}
         self._by_stem: Mapping[str, list[Path]] = defaultdict(list)
         for file in self._by_file.values():
             self._by_stem[file.stem].append(file)

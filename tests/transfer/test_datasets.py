@@ -12,7 +12,7 @@ from PIL import Image
 
 import transfer  # noqa: F401
 from resim_bench import runs
-from resim_bench.data import images
+from resim_bench.data import images, memory
 from resim_bench.errors import UserError
 from tests.transfer.conftest import CLASSES, object_xml, write_image
 from transfer.datasets import seeded
@@ -248,6 +248,16 @@ def test_a_split_is_read_once_a_run_and_its_images_once(devkit, monkeypatch):
     os.utime(image, ns=(0, 0))
     run()
     assert sized[14:] == [image] and decoded[4:] == [str(image)]
+
+
+@pytest.mark.parametrize(
+    "remembered", [[], {"VOC2007/JPEGImages/test_000.jpg": 5}, {"VOC2007/JPEGImages/test_000.jpg": []}]
+)
+def test_what_is_remembered_is_a_hint(devkit, remembered):
+    for kind in ("sizes-test", "decoded"):
+        memory.remember(kind, devkit, remembered)
+    VOCFolder.decode_test(devkit)
+    assert VOCFolder.usable(devkit, "test").annotations[0][3:5] == (96, 64)
 
 
 def test_an_image_of_the_test_that_trains_is_said(devkit):

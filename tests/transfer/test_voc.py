@@ -1,6 +1,7 @@
 """The reader of VOC: lists, annotation files, and what it says of those that are wrong."""
 
 import codecs
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -84,7 +85,13 @@ def _no_image_but_annotation(year):
     (year / "Annotations" / "card 2.xml").write_text("<annotation/>")
 
 
+def _no_folder(year):
+    shutil.rmtree(year / "JPEGImages")
+    (year / "JPEGImages").write_text("")
+
+
 WRONG_LISTS = {
+    "a file for the images' folder": ("card\n", _no_folder, "splits that cannot be read", "JPEGImages cannot be read"),
     "no image": (
         "card\nnone\n",
         _nothing,

@@ -374,8 +374,10 @@ def _read_annotated(layout, folder: Path) -> list:
     from resim_bench.data.check import Part
 
     root = layout.find(folder)
-    paths = ([str(a.image) for a in layout.reading(root, split).annotations] for split in ("train", "test"))
-    return [Part(survey, images) for survey, images in zip(layout.surveys(root), paths, strict=True)]
+    return [
+        Part(survey, [split.path(i) for i in range(len(split.names))])
+        for split, survey in zip(layout.splits(root), layout.surveys(root), strict=True)
+    ]
 
 
 READERS = {"imagefolder": _read_imagefolder, "voc": _read_voc, "coco": _read_coco}

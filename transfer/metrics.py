@@ -9,9 +9,9 @@ seven times as fast, for validation.
 """
 
 import contextlib
+import copy
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import faster_coco_eval
@@ -198,7 +198,7 @@ class VOCAveragePrecision(BaseMetric):
 
 def coco_average_precision(
     detections: Sequence[dict],
-    annotations: Path,
+    ground_truth: dict,
     classes: Sequence[str],
     evaluator: str = "pycocotools",
     kinds: Sequence[str] = ("box", "mask"),
@@ -208,15 +208,17 @@ def coco_average_precision(
     Args:
         detections: one dict each: `image_id`, `label`, `score`, `bbox` (x, y, width, height) and, where masks are
             asked for, `segmentation` (a run-length code); without any detection, all numbers are 0.
-        annotations: COCO's file of the images, with one object at least that is no crowd.
-        classes: names by label; one that the file does not have is not evaluated.
+        ground_truth: of the images, as `coco.ground_truth` has it, with one object at least that is no crowd.
+        classes: names by label; one that the ground truth does not have is not evaluated.
         evaluator: whose evaluation, a key of `COCO_EVALUATORS`.
         kinds: of `COCO_KINDS`.
     """
     index, evaluation_of = COCO_EVALUATORS[evaluator]
     metrics = {}
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-        truth = index(str(annotations))
+        truth = index()
+        truth.dataset = copy.deepcopy(ground_truth)  # pycocotools writes into it
+        truth.createIndex()
         numbers = {category["name"]: number for number, category in truth.cats.items()}
         known = [
             d | {"category_id": numbers[classes[d["label"]]]} for d in detections if classes[d["label"]] in numbers
@@ -238,7 +240,7 @@ class COCOAveragePrecision(BaseMetric):
     """`coco_average_precision` of a test loop over val2017: `coco/box_AP` … `coco/mask_AP75`.
 
     Args:
-        data_root: the COCO folder, whose file of val2017 says what is to be found.
+        data_root: the COCO folder, whose val2017 says what is to be found: what the data set has read.
         evaluator, kinds: as `coco_average_precision` has them.
     """
 
@@ -268,6 +270,8 @@ class COCOAveragePrecision(BaseMetric):
     def compute_metrics(self, results):
         """The numbers over all images, three a kind."""
         detections = [detection for image in results for detection in image]
-        annotations = coco.annotation_file(coco.find_coco(self.data_root), "test")
+        folder = coco.COCOFolder
+        test = folder.read_once(folder.find(self.data_root), "test", "mask" in self.kinds)
+        test.survey.refuse()
         classes = self.dataset_meta["classes"]
-        return coco_average_precision(detections, annotations, classes, self.evaluator, self.kinds)
+        return coco_average_precision(detections, coco.ground_truth(test), classes, self.evaluator, self.kinds)

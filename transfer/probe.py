@@ -75,7 +75,7 @@ def _resolved(cfg: Config, data: Path | None, folder: Path) -> Config:
         root = data_set.find(data or cfg.data_root)
     except UserError as error:
         raise UserError(f"{error}; a plan reads a few images, of any folder in that format (--data)") from None
-    classes = data_set.facts(root, cfg.classes)["classes"]
+    classes = data_set.facts(root, cfg.classes, protocols.has_masks(cfg))["classes"]
     resolved = protocols.resolve(cfg, data=root, classes=classes, seed=0, backbone=_backbone(cfg, folder))
     resolved.custom_hooks[0].neck = False  # where a pyramid comes from does not matter here
     resolved.default_hooks.logger.interval = 1

@@ -49,7 +49,12 @@ _UNREAD = {
 
 def _set_by(cfg: Config) -> dict[str, str]:
     kind = cfg.train_dataloader.dataset.type
-    return _SET_BY | _SET_BY_TOO[kind] | (_SET_BY_WITH_MASKS if cfg.model.roi_head.get("mask_head") else {})
+    return _SET_BY | _SET_BY_TOO[kind] | (_SET_BY_WITH_MASKS if has_masks(cfg) else {})
+
+
+def has_masks(cfg: Config) -> bool:
+    """Whether a protocol trains and tests masks, so that objects need outlines."""
+    return bool(cfg.model.roi_head.get("mask_head"))
 
 
 def data_set(cfg: Config) -> type[DetectionFolder]:

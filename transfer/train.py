@@ -11,7 +11,6 @@ from resim_bench import backbone as backbone_file
 from resim_bench import record, runs, training
 from resim_bench.errors import UserError
 from transfer import hooks, protocols, weights
-from transfer.datasets import SPLITS
 
 
 def run(
@@ -49,7 +48,9 @@ def run(
     provenance = _check_backbone(cfg, backbone, transfer_id)
     data_set = protocols.data_set(cfg)
     root = data_set.find(data or cfg.data_root)
-    facts = training.on_main_process(lambda: data_set.facts(root, cfg.classes))
+    masks = protocols.has_masks(cfg)
+    facts = training.on_main_process(lambda: data_set.facts(root, cfg.classes, masks))
+    surveys = data_set.surveys(root, masks)
     chosen = dict(data=root, classes=facts["classes"], seed=seed, backbone=backbone)
     resolved = protocols.resolve(cfg, world_size=world_size, **chosen)
     canonical = protocols.resolve(protocols.load(transfer_id), **chosen)
@@ -71,10 +72,9 @@ def run(
         f"{names[0]} through {transfer_id}, seed {seed}: {cfg.max_iters} iterations of batch {cfg.total_batch} over "
         f"{facts['train_images']:,} images, {training.processes()}"
     )
-    surveys = data_set.surveys(root)
     for survey in surveys:
-        training.say(survey.line())
-    training.on_main_process(lambda: data_set.decode_test(root))
+        training.say(f"  {survey.line()}")
+    training.on_main_process(lambda: data_set.check_test(root))
     with training.built_from(cfg_options or {}):
         runner = training.build_runner(resolved, seed, launcher)
     with training.claimed(**place, **how) as finished:
@@ -95,7 +95,7 @@ def run(
                     "deviations": runs.deviations(protocols.summary(canonical), protocol)
                     | _data_deviations(cfg.expected_data, facts),
                     "data": facts,
-                    "survey": {split: survey.facts() for split, survey in zip(SPLITS, surveys, strict=True)},
+                    "survey": {split: survey.facts() for split, survey in zip(("train", "test"), surveys, strict=True)},
                     "parameters": parameters,
                     "changes": runner.changes,
                 },

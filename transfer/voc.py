@@ -3,26 +3,28 @@
     VOCdevkit/VOC2007/{Annotations/<id>.xml, JPEGImages/<id>.jpg, ImageSets/Main/{trainval,test}.txt}
     VOCdevkit/VOC2012/{…, ImageSets/Main/trainval.txt}
 
-Every VOC20xx with a trainval trains, VOC2007 tests.
+Every VOC20xx with a trainval trains, VOC2007 tests. docs/data.md has the rules.
 """
 
 import codecs
 import hashlib
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 from mmengine.registry import DATASETS
 
-from resim_bench.data.images import ENDINGS
-from resim_bench.data.survey import Survey
+from resim_bench.data import images
 from resim_bench.errors import UserError
-from transfer.datasets import Annotation, DetectionFolder, Object, Split
+from transfer.datasets import DetectionFolder, Gathered, Split, complete
 
 HOW_TO_GET = "give a VOCdevkit folder by --data, or put PASCAL VOC 2007 and 2012 into data/VOCdevkit"
+CORNERS = "xmin", "ymin", "xmax", "ymax"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
+DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}
+LABELLED = re.compile(r"(.*\S)\s+[-+]?\d+")  # a line of one class's list: whether it is in the image
+DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z][\w.:-]*)["'][^>]*>""")
 
 
 def find_devkit(folder: Path) -> Path:
@@ -43,7 +45,7 @@ def _years(devkit: Path) -> list[Path]:
     return sorted(year for year in devkit.glob("VOC20*") if re.fullmatch(r"VOC20\d\d", year.name) and year.is_dir())
 
 
-def read_split(devkit: Path, split: str) -> Split:
+def read_split(devkit: Path, split: str, masks: bool | None = None) -> Split:
     """The images of a split, in the order of its files, and the names of the classes that occur, sorted.
 
     For PASCAL VOC these are its twenty classes in their usual order.
@@ -51,201 +53,215 @@ def read_split(devkit: Path, split: str) -> Split:
     Args:
         devkit: the folder that holds VOC2007 and perhaps other years.
         split: `train` (the trainval of every year) or `test` (VOC2007's test).
-
-    Raises:
-        UserError: there is no such split; what is wrong with its images and annotations is in the survey.
+        masks: VOC's layout has no outlines.
     """
     devkit = Path(devkit)
+    found, numbers = Gathered(devkit, split, origin=1), {}
     years = _years(devkit) if split == "train" else [devkit / "VOC2007"]
     name = {"train": "trainval.txt", "test": "test.txt"}[split]
     lists = [year / "ImageSets" / "Main" / name for year in years]
-    present = [file for file in lists if file.is_file()]
+    present = [file for file in lists if os.path.lexists(file)]
     if not present:
         wanted = devkit / "VOC2007" / "ImageSets" / "Main" / name
-        raise UserError(f"there is no {wanted}: {HOW_TO_GET}")
-    survey = Survey(f"{devkit}, {split}", objects=0)
-    found = Split([], (), survey, [], [])
+        found.survey.fault("lists that are missing", name, f"there is no {wanted}: {HOW_TO_GET}")
     for file in present:
-        for image in _listed(file, split, survey):
-            found.lists.append(os.fsencode(f"{split}:{image.stem}"))
-            xml = file.parents[2] / "Annotations" / f"{image.stem}.xml"
-            content = _content(xml, survey)
-            if content is None:
-                continue
-            found.parsed.append(hashlib.sha256(content).digest())
-            annotation = read_xml(content, xml, image, survey)
-            if annotation:
-                found.annotations.append(annotation)
-    if not found.lists and not survey.faults:
-        raise UserError(f"{present[0]} names no image: {HOW_TO_GET}")
-    classes = {o.name for annotation in found.annotations for o in annotation.objects}
-    return found._replace(classes=tuple(sorted(classes)))
+        _read_list(found, file, numbers)
+    if present and not found.names and not found.survey.faults:
+        found.survey.fault("lists that are empty", name, f"{present[0]} names no image: {HOW_TO_GET}")
+
+    classes = sorted(numbers)
+    label = {numbers[name]: place for place, name in enumerate(classes)}
+    for k, number in enumerate(found.labels):
+        found.labels[k] = label[number]
+
+    def name_image(i):
+        return os.path.join(devkit, found.sources[i])
+
+    def name_object(k):
+        owner, name = found.owners[k], f"{found.numbers[k]} ('{classes[found.labels[k]]}')"
+        return f"{found.sources[owner]}: {name}", f"{name_image(owner)}: {name}"
+
+    return complete(found, classes, "", name_image, name_object)[0]
 
 
-def _listed(file: Path, split: str, survey: Survey) -> Iterator[Path]:
-    """The images that a list names; what it names wrongly, or twice, goes into the survey."""
-    folder = file.parents[2] / "JPEGImages"
-    images, seen = _Images(folder), set()
-    for line in _lines(file):
-        name, found = images.named(line)
-        if len(found) != 1:
-            shown = name if _is_text(name) else f"{name} (no UTF-8)"
-            if found:
-                kind, fix = "images of one name", f"keep one of {' and '.join(sorted(image.name for image in found))}"
-                survey.fault(kind, shown, f"{file} names '{shown}', which several files in {folder} are called: {fix}")
-            else:
-                problem = f"there is no {folder / shown}.jpg: restore it, or take it out of the list"
-                survey.fault("missing images", shown, f"{file} names '{shown}', but {problem}")
-        elif found[0] not in seen:
-            seen.add(found[0])
-            yield found[0]
-        elif split == "test":
-            sentence = f"{file} names '{name}' twice: take one out, or the test would count it twice"
-            survey.fault("images listed twice", name, sentence)
-        else:
-            survey.leave_out("second mentions of an image", name)
-
-
-class _Images:
-    """The images of a year, by what a list may call them."""
-
-    def __init__(self, folder: Path):
-        try:
-            names = os.listdir(folder)
-        except FileNotFoundError:
-            names = []
-        except OSError as error:
-            raise UserError(f"the folder {folder} cannot be read ({error.strerror}): allow it") from None
-        self._by_file = {file.name: file for file in map(folder.joinpath, names) if file.suffix.lower() in ENDINGS}
-        self._by_stem: Mapping[str, list[Path]] = defaultdict(list)
-        for file in self._by_file.values():
-            self._by_stem[file.stem].append(file)
-        self._annotations = folder.with_name("Annotations")
-
-    def named(self, line: str) -> tuple[str, Sequence[Path]]:
-        """The name in a line of a list, and the files that it may mean.
-
-        A name may have spaces and an ending. Only where the line names no image and no annotation, a number at its end
-        is a label, as in the lists of VOC's single classes.
-        """
-        found = self._called(line)
-        labelled = re.fullmatch(r"(.*\S)\s+[-+]?\d+", line)
-        if not found and labelled and not (self._annotations / f"{line}.xml").exists():
-            found = self._called(labelled[1])
-            line = labelled[1] if found else line
-        return line, found
-
-    def _called(self, name: str) -> Sequence[Path]:
-        if name in self._by_stem:
-            return self._by_stem[name]
-        return [self._by_file[name]] if name in self._by_file else []
-
-
-def _lines(file: Path) -> list[str]:
-    """The lines of a list that are not blank.
-
-    A name need not be text: bytes that are no UTF-8 stand for themselves, as in the names of files.
-    """
+def _read_list(found: Gathered, file: Path, numbers: dict[str, int]) -> None:
+    """Gather the images of a list; `numbers` are those of the class names so far."""
+    survey, year = found.survey, file.parents[2]
+    shown = os.path.relpath(file, found.root)
     try:
         content = file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): allow it, or restore the file") from None
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        text = content.decode("utf-16") if wide else os.fsdecode(content.removeprefix(codecs.BOM_UTF8))
+        lines = re.split(r"[\r\n]+", _text(content))
+        there = sorted(os.listdir(year / "JPEGImages"))
     except UnicodeDecodeError as error:
-        raise UserError(f"{file} is no text in UTF-8 ({error.reason}): save it as such") from None
-    return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-
-
-def _is_text(name: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
-
-
-def _content(xml: Path, survey: Survey) -> bytes | None:
-    """The bytes of an annotation, None where it cannot be read."""
-    try:
-        return xml.read_bytes()
-    except FileNotFoundError:
-        fix = "restore it, or take its image out of the list"
-        survey.fault("missing annotations", xml.name, f"there is no annotation {xml}: {fix}")
+        survey.fault("lists that are no text", shown, f"{file} is no text ({error.reason}): save it as UTF-8")
+        return
     except OSError as error:
-        survey.fault("annotations that cannot be read", xml.name, f"{xml} cannot be read ({error.strerror}): allow it")
-    return None
+        what = f"{error.filename} cannot be read ({error.strerror}): restore it, or allow it"
+        survey.fault("lists and folders that cannot be read", shown, what)
+        return
+    found.lists += [os.fsencode(shown), content]
+    named: dict[str, list[str]] = {}
+    for entry in there:
+        for key in {entry, entry.rpartition(".")[0] or entry}:
+            named.setdefault(key, []).append(entry)
+
+    seen = set()
+    for line in lines:
+        line = line.strip()
+        labelled = LABELLED.fullmatch(line)
+        is_name = line in named or os.path.lexists(year / "Annotations" / f"{line}.xml")
+        name = labelled[1] if labelled and not is_name else line
+        if not name:
+            continue
+        if name not in named:
+            survey.fault(
+                "names without an image",
+                f"{shown}: {name}",
+                f"{file} names '{name}', but there is no {year / 'JPEGImages' / name}.jpg: restore it, or take it out",
+            )
+            continue
+        stem = name.rpartition(".")[0] if named[name] == [name] and name.rpartition(".")[0] else name
+        if stem in seen:
+            if found.split == "train":
+                survey.leave_out("names that a list repeats", f"{shown}: {name}")
+            else:
+                sentence = f"{file} names '{name}' twice: take one out, or the test would count it twice"
+                survey.fault("names that a list repeats", f"{shown}: {name}", sentence)
+            continue
+        seen.add(stem)
+        _read_image(found, year, stem, named[name], numbers)
 
 
-def read_xml(content: bytes, xml: Path, image: Path, survey: Survey) -> Annotation | None:
-    """An annotation file's content; None, and a fault in the survey, where it is none.
+def _text(content: bytes) -> str:
+    """A list as text: UTF-8, or UTF-16 with its mark; other bytes as they are in the names of files."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    return content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
-    Args:
-        content: of the file `xml`, which annotates the file `image`.
+
+def _read_image(found: Gathered, year: Path, stem: str, files: list[str], numbers: dict[str, int]) -> None:
+    """Gather a listed image, of which `files` may be the file."""
+    xml = year / "Annotations" / f"{stem}.xml"
+    shown = os.path.relpath(xml, found.root)
+    try:
+        content = xml.read_bytes()
+        root = read_root(content)
+        image = _image_file(year / "JPEGImages", files, root)
+        size = read_side(root, "width"), read_side(root, "height")
+    except FileNotFoundError:
+        found.survey.fault(
+            "images without an annotation",
+            shown,
+            f"there is no annotation {xml}: restore it, or take its image out of the list",
+        )
+        return
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        found.survey.fault(
+            "annotations that cannot be read",
+            shown,
+            f"{xml} is no annotation in VOC's format ({why}): repair or replace it",
+        )
+        return
+    found.annotations += [os.fsencode(shown), hashlib.sha256(content).digest()]
+    found.add_image(stem, os.path.relpath(image, found.root), shown, size)
+    for index, node in enumerate(root.iterfind("object"), 1):
+        try:
+            label, box, difficult = read_object(node)
+        except ValueError as error:
+            found.survey.fault(
+                "objects that cannot be read",
+                f"{shown}: object {index}",
+                f"{xml}: object {index} {error}: correct it, or take the object out",
+            )
+            continue
+        number = numbers.setdefault(label, len(numbers))
+        found.add_object(len(found.names) - 1, number, box, difficult, f"object {index}")
+
+
+def read_root(content: bytes):
+    """The root of an annotation, in whatever encoding it declares.
+
+    Raises:
+        ValueError: it is not well formed, in no known encoding, or no annotation.
     """
-    called = ""
     try:
         root = ElementTree.fromstring(content)
-        if root.tag != "annotation":
-            raise ValueError(f"its root is <{root.tag}>, not <annotation>")
-        size, objects = root.find("size"), []
-        width, height = (_side(size, name) for name in ("width", "height"))
-        for number, node in enumerate(root.iterfind("object"), 1):
-            called = f"object {number}"
-            objects.append(_read_object(node, called))
-        return Annotation(xml.stem, image, xml, width, height, tuple(objects))
-    except (ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
-        problem = f"{called}: {error}" if called else error
-        sentence = f"{xml} is no annotation in VOC's format ({problem}): repair or replace it"
-        survey.fault("annotations that cannot be used", xml.name, sentence)
-        return None
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        declared = DECLARED.match(content)
+        try:  # an encoding that Python knows and the parser does not
+            text = content[declared.end() :].decode(declared[1].decode()) if declared else ""
+            root = ElementTree.fromstring(text)
+        except (ElementTree.ParseError, LookupError, ValueError):
+            raise ValueError(str(error) or type(error).__name__) from None
+    if root.tag != "annotation":
+        raise ValueError(f"its root is <{root.tag}>, not <annotation>")
+    return root
 
 
-def _text(node, name: str) -> str:
-    """What an element holds, without space around it; empty where it is missing."""
-    element = None if node is None else node.find(name)
+def _only(node, path: str):
+    """The one element of that path, or None.
+
+    Raises:
+        ValueError: there are several.
+    """
+    elements = node.findall(path)
+    if len(elements) > 1:
+        raise ValueError(f"has {len(elements)} <{path.rpartition('/')[2]}>")
+    return elements[0] if elements else None
+
+
+def _content(node, path: str) -> str:
+    """The text of an element, empty where there is none."""
+    element = _only(node, path)
     return "" if element is None else (element.text or "").strip()
 
 
-def _side(size, name: str) -> int | None:
-    """A side of the image, in pixels; None where it is not annotated."""
-    text = _text(size, name)
-    if not text:
-        return None
-    side = _number(text, name)
-    if not side.is_integer():  # not finite ones neither
-        raise ValueError(f"its {name} is '{text}'")
-    return int(side)
+def read_side(root, side: str) -> float:
+    """The annotated width or height, 0 where there is none."""
+    text = _content(root, f"size/{side}") or "0"
+    if not NUMBER.fullmatch(text) or not 0 <= float(text) < float("inf") or float(text) % 1:
+        raise ValueError(f"its <{side}> is '{text}'")
+    return float(text)
 
 
-def _number(text: str, name: str) -> float:
-    try:
-        if "_" in text:  # which Python reads over
-            raise ValueError
-        return float(text)
-    except ValueError:
-        raise ValueError(f"its {name} is '{text}'" if text else f"it has no {name}") from None
+def _image_file(folder: Path, files: list[str], root) -> Path:
+    """The image among the files of a name: by its ending, or what the annotation says."""
+    known = [name for name in files if os.path.splitext(name)[1].lower() in images.ENDINGS]
+    candidates = known or [name for name in files if images.is_image(folder / name)] or files
+    if len(candidates) > 1:
+        said = _content(root, "filename")
+        candidates = [name for name in candidates if name == said] or candidates
+    if len(candidates) > 1:
+        raise ValueError(f"its image may be {' or '.join(candidates)}; say which by <filename>")
+    return folder / candidates[0]
 
 
-_IS_DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}
+def read_object(node) -> tuple[str, tuple[float, ...], bool]:
+    """Class name, continuous box, and whether it is difficult.
 
-
-def _read_object(node, called: str) -> Object:
-    name, difficult, box = _text(node, "name"), _text(node, "difficult"), node.find("bndbox")
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    name, difficult = _content(node, "name"), _content(node, "difficult").lower()
     if not name:
-        raise ValueError("it has no name")
-    if difficult.lower() not in _IS_DIFFICULT:
-        raise ValueError(f"its difficult is '{difficult}', not 0 or 1")
-    xmin, ymin, xmax, ymax = (_number(_text(box, corner), corner) for corner in ("xmin", "ymin", "xmax", "ymax"))
-    return Object(
-        name,
-        (xmin - 1, ymin - 1, xmax, ymax),  # continuous, of 1-based inclusive corners, as Detectron2 reads them
-        ignore=_IS_DIFFICULT[difficult.lower()],
-        called=f"{called} ('{name}')",
-    )
+        raise ValueError("has no <name>")
+    if difficult not in DIFFICULT:
+        raise ValueError(f"has '{difficult}' for <difficult>, which is 0 or 1")
+    if _only(node, "bndbox") is None:
+        raise ValueError("has no <bndbox>")
+    corners = [_content(node, f"bndbox/{corner}") for corner in CORNERS]
+    for corner, text in zip(CORNERS, corners, strict=True):
+        if not NUMBER.fullmatch(text):
+            raise ValueError(f"has '{text}' for <{corner}>, which is a number" if text else f"has no <{corner}>")
+    xmin, ymin, xmax, ymax = map(float, corners)
+    # continuous, of 1-based inclusive corners, as Detectron2 reads them
+    return name, (xmin - 1, ymin - 1, xmax, ymax), DIFFICULT[difficult]
 
 
 @DATASETS.register_module()
 class VOCFolder(DetectionFolder):
     """A VOC folder; difficult objects train, as in Detectron2, and are ignored in the test."""
 
-    trains_on_ignored = True
     find = staticmethod(find_devkit)
     read = staticmethod(read_split)

@@ -191,7 +191,7 @@ def unreadable(paths: Sequence[str], what: str) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0))
     chunk = max(1, min(64, len(paths) // (4 * cores)))
     with ProcessPoolExecutor(cores, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)) as pool:
-        refusals = pool.map(_refusal, paths, chunksize=chunk)
+        refusals = pool.map(refusal, paths, chunksize=chunk)
         try:
             shown = tqdm(refusals, what, len(paths), leave=False, disable=None)
             return {path: refusal for path, refusal in zip(paths, shown, strict=True) if refusal}
@@ -200,7 +200,8 @@ def unreadable(paths: Sequence[str], what: str) -> dict[str, str]:
             raise
 
 
-def _refusal(path: str) -> str:
+def refusal(path: str) -> str:
+    """The sentence that `decode` refuses a file with, or none."""
     try:
         decode(path)
     except UserError as error:

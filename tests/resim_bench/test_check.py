@@ -173,19 +173,18 @@ def test_of_two_splits_each_is_read(tmp_path, capsys, monkeypatch):
             return folder
 
         @staticmethod
-        def reading(root, split):
-            return SimpleNamespace(annotations=[SimpleNamespace(image=root / f"{split}.png")])
+        def splits(root):
+            train, test = Survey(f"{root}, train", 2, 4, 1), Survey(f"{root}, test")
+            train.note("images that are tested, too", "a.png")
+            test.fault("missing lists", "test.txt", "there is no list of the test: write one")
+            return [SimpleNamespace(survey=survey, names=["a.png"], path=lambda i: "a.png") for survey in (train, test)]
 
-        @staticmethod
-        def surveys(root):
-            surveys = [Survey(f"{root}, {split}", 2, 4, 1) for split in ("train", "test")]
-            surveys[0].note("odd images", "a.png")
-            surveys[1].fault("lists", "test", "there is no list of the test: write one")
-            return surveys
+        @classmethod
+        def surveys(cls, root):
+            return [split.survey for split in cls.splits(root)]
 
     monkeypatch.setitem(cli.READERS, "voc", partial(cli._read_annotated, Layout))
     assert cli.main(["data", "check", str(tmp_path), "--as", "voc"]) == 2
     out = capsys.readouterr().out
-    assert f"\n{tmp_path}, train: 2 images, 4 objects of 1 class\n  notes\n        1  odd images  a.png\n" in out
-    assert f"\n{tmp_path}, test: 2 images, 4 objects of 1 class\n  faults\n" in out
-    assert "there is no list of the test: write" in out
+    assert f"\n{tmp_path}, train: 2 images, 4 objects of 1 class\n  notes\n        1  images that are" in out
+    assert f"\n{tmp_path}, test: 0 images of 0 classes\n  faults\n" in out and "is no list of the test: write" in out

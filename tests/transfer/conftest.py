@@ -10,6 +10,7 @@ from PIL import Image
 
 from pretrain.encoders import resnet
 from resim_bench import backbone
+from transfer import datasets
 
 CLASSES = ("blue", "green", "red")
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
@@ -45,6 +46,12 @@ TINY_COCO = {
     "test_dataloader.dataset.pipeline.1.scale": (128, 64),
 }
 """Options on top of coco-*."""
+
+
+@pytest.fixture(autouse=True)
+def _read_anew():
+    """Tests change folders that a run reads once."""
+    datasets._READ.clear()
 
 
 def object_xml(name, box, difficult=0):

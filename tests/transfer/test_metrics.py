@@ -1,7 +1,10 @@
 """VOC's metric against its twin, COCO's against counts by hand, and what both promise one sentence at a time."""
 
+import contextlib
+import io
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from pycocotools import mask as run_length
 from resim_bench.errors import UserError
 from tests.references import voc_ap
 from tests.transfer.conftest import CATEGORIES, CLASSES, COCO_RUNS, coco_object
-from transfer.coco import annotation_file
+from transfer.coco import COCOFolder, annotation_file, ground_truth
 from transfer.metrics import (
     COCO_EVALUATORS,
     RECALLS,
@@ -22,6 +25,7 @@ from transfer.metrics import (
     voc_average_precision,
 )
 
+TALL_RUNS = COCO_RUNS | {"size": COCO_RUNS["size"][::-1]}  # of image 11
 BOX = [10.0, 10.0, 30.0, 30.0]
 
 
@@ -155,11 +159,21 @@ def test_the_metric_of_the_test_loop_reads_samples():
 def three_red(coco_folder):
     """The test file with three red squares of 20 pixels in one image, and a crowd in another."""
     squares = [(10, 10, 30, 30), (40, 10, 60, 30), (70, 10, 90, 30)]
-    crowd = coco_object(11, "green", (1, 1, 9, 63), 9, iscrowd=1, segmentation=COCO_RUNS)
+    crowd = coco_object(11, "green", (1, 1, 9, 63), 9, iscrowd=1, segmentation=TALL_RUNS)
     objects = [coco_object(10, "red", box, number) for number, box in enumerate(squares, 1)]
     file = annotation_file(coco_folder, "test")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": [*objects, crowd]}))
-    return file
+    return SimpleNamespace(root=coco_folder, truth=truth(coco_folder))
+
+
+def truth(root, masks=True):
+    """What the reader makes of a test."""
+    split = COCOFolder.read(root, "test", masks)
+    split.survey.refuse()
+    return ground_truth(split)
+
+
+IMAGE_IDS = {10: 1, 11: 2, 12: 3, 13: 4, 900: 5, 901: 6}  # the reader's
 
 
 def detected(box, mask=None, image_id=10, label="red", score=0.9):
@@ -170,18 +184,20 @@ def detected(box, mask=None, image_id=10, label="red", score=0.9):
     pixels[top:bottom, left:right] = 1
     segmentation = run_length.encode(pixels)
     bbox = [x0, y0, x1 - x0, y1 - y0]
-    return dict(image_id=image_id, label=CLASSES.index(label), score=score, bbox=bbox, segmentation=segmentation)
+    return dict(
+        image_id=IMAGE_IDS[image_id], label=CLASSES.index(label), score=score, bbox=bbox, segmentation=segmentation
+    )
 
 
 def test_one_of_three_objects_is_34_of_101_recalls_unrounded(three_red):
-    measured = coco_average_precision([detected((10, 10, 30, 30))], three_red, CLASSES)
+    measured = coco_average_precision([detected((10, 10, 30, 30))], three_red.truth, CLASSES)
     assert list(measured) == ["box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75"]
     assert list(measured.values()) == pytest.approx([100 * 34 / 101] * 6, abs=1e-10)
 
 
 def test_boxes_and_masks_are_measured_apart(three_red):
     half = detected((10, 10, 30, 30), mask=(10, 10, 30, 22))  # IoU .6: the thresholds .5, .55 and .6
-    measured = coco_average_precision([half], three_red, CLASSES)
+    measured = coco_average_precision([half], three_red.truth, CLASSES)
     share = 100 * 34 / 101
     assert measured["box_AP75"] == pytest.approx(share)
     assert measured["mask_AP50"] == pytest.approx(share) and measured["mask_AP75"] == 0
@@ -189,37 +205,40 @@ def test_boxes_and_masks_are_measured_apart(three_red):
 
 
 def test_without_any_detection_all_is_zero(three_red):
-    assert set(coco_average_precision([], three_red, CLASSES).values()) == {0.0}
+    assert set(coco_average_precision([], three_red.truth, CLASSES).values()) == {0.0}
 
 
 def test_labels_follow_the_classes_and_not_the_order_of_the_file(three_red):
     assert list(CATEGORIES) != sorted(CATEGORIES)
     as_blue = detected((10, 10, 30, 30), label="blue")
-    assert coco_average_precision([as_blue], three_red, CLASSES)["box_AP"] == 0
+    assert coco_average_precision([as_blue], three_red.truth, CLASSES)["box_AP"] == 0
     named_otherwise = ("red", "green", "never seen")
-    assert coco_average_precision([as_blue], three_red, named_otherwise)["box_AP"] == pytest.approx(100 * 34 / 101)
+    assert coco_average_precision([as_blue], three_red.truth, named_otherwise)["box_AP"] == pytest.approx(
+        100 * 34 / 101
+    )
     unknown = detected((10, 10, 30, 30), label="red")
-    assert coco_average_precision([unknown], three_red, named_otherwise)["box_AP"] == 0
+    assert coco_average_precision([unknown], three_red.truth, named_otherwise)["box_AP"] == 0
 
 
 def test_a_crowd_is_not_held_against_who_finds_it(three_red):
     found = [detected((10 + 30 * k, 10, 30 + 30 * k, 30)) for k in range(3)]
     in_the_crowd = detected((2, 20, 8, 40), image_id=11, score=0.99)
-    assert coco_average_precision([*found, in_the_crowd], three_red, CLASSES)["box_AP"] < 100
+    assert coco_average_precision([*found, in_the_crowd], three_red.truth, CLASSES)["box_AP"] < 100
     in_the_crowd["label"] = CLASSES.index("green")
-    assert coco_average_precision([*found, in_the_crowd], three_red, CLASSES)["box_AP"] == pytest.approx(100)
+    assert coco_average_precision([*found, in_the_crowd], three_red.truth, CLASSES)["box_AP"] == pytest.approx(100)
 
 
 def scattered(file, seed):
     """Detections about objects that fill `file`: two sizes, crowds, equal scores, more than 100 in an image."""
     rng = np.random.default_rng(seed)
     objects, found = [], []
-    for image_id in [entry["id"] for entry in json.loads(file.read_text())["images"]]:
+    for entry in json.loads(file.read_text())["images"]:
+        image_id, runs = entry["id"], COCO_RUNS if entry["width"] == 96 else TALL_RUNS
         for _ in range(rng.integers(0, 12)):
             name, crowd = CLASSES[rng.integers(3)], bool(rng.random() < 0.2)
             (x0, y0), side = rng.integers(0, 20, 2), int(rng.choice([6, 40]))
             box = [int(v) for v in (x0, y0, x0 + side, y0 + side)]
-            changes = dict(iscrowd=1, segmentation=COCO_RUNS) if crowd else {}
+            changes = dict(iscrowd=1, segmentation=runs) if crowd else {}
             objects.append(coco_object(image_id, name, box, len(objects) + 1, **changes))
             for _ in range(rng.integers(0, 40)):
                 near = [int(v) for v in np.clip(np.add(box, rng.integers(-3, 4, 4)), 0, 64)]
@@ -230,23 +249,114 @@ def scattered(file, seed):
     return found
 
 
+def of_the_file(file, found, evaluator):
+    """The numbers as pycocotools has them of the file itself."""
+    index, evaluation_of = COCO_EVALUATORS[evaluator]
+    ours = {number: image_id for image_id, number in IMAGE_IDS.items()}
+    found = [d | {"image_id": ours[d["image_id"]], "category_id": CATEGORIES[CLASSES[d["label"]]]} for d in found]
+    numbers = []
+    with contextlib.redirect_stdout(io.StringIO()):
+        for kind, field in (("bbox", "bbox"), ("segm", "segmentation")):
+            read = index(str(file))
+            own = [{key: d[key] for key in ("image_id", "category_id", "score", field)} for d in found]
+            evaluation = evaluation_of(read, read.loadRes(own), kind)
+            evaluation.evaluate(), evaluation.accumulate(), evaluation.summarize()
+            numbers += [100 * float(value) for value in evaluation.stats[:3]]
+    return numbers
+
+
 @pytest.mark.parametrize("seed", range(5))
-def test_faster_coco_eval_equals_pycocotools(coco_folder, seed):
+def test_what_was_read_gives_the_numbers_of_the_file_in_both_evaluators(coco_folder, seed):
     file = annotation_file(coco_folder, "test")
     found = scattered(file, seed)
     assert max(np.bincount([d["image_id"] for d in found])) > 100
-    measured, fast = (coco_average_precision(found, file, CLASSES, evaluator) for evaluator in COCO_EVALUATORS)
+    read = truth(coco_folder)
+    measured, fast = (coco_average_precision(found, read, CLASSES, evaluator) for evaluator in COCO_EVALUATORS)
+    for numbers, evaluator in ((measured, "pycocotools"), (fast, "faster-coco-eval")):
+        assert list(numbers.values()) == of_the_file(file, found, evaluator)
     assert fast == pytest.approx(measured, abs=1e-9)
     assert 0 < measured["mask_AP75"] < measured["mask_AP50"] < 100
-    assert coco_average_precision([], file, CLASSES, "faster-coco-eval") == dict.fromkeys(measured, 0)
+    assert coco_average_precision([], read, CLASSES, "faster-coco-eval") == dict.fromkeys(measured, 0)
+
+
+def _from_0(content):
+    for number, entry in enumerate(content["annotations"]):
+        entry["id"] = number
+
+
+def _texts(content):
+    for entry in content["annotations"]:
+        entry |= {
+            "id": f"a{entry['id']}",
+            "bbox": [str(side) for side in entry["bbox"]],
+            "iscrowd": str(entry["iscrowd"]),
+        }
+
+
+def _named(content):
+    for entry in content["images"]:
+        entry["id"] = f"image {entry['id']}"
+    for entry in content["annotations"]:
+        entry["image_id"] = f"image {entry['image_id']}"
+
+
+def _text_of_a_number(content):
+    for entry in content["annotations"]:
+        entry["image_id"] = str(entry["image_id"])
+
+
+def _without(*names):
+    def change(content):
+        for entry in content["annotations"]:
+            for name in names:
+                entry.pop(name, None)
+
+    return change
+
+
+ODD_BUT_CLEAR = {
+    "ids from 0": _from_0,
+    "ids and numbers as text": _texts,
+    "images of names": _named,
+    "image_id as text": _text_of_a_number,
+    "no ids": _without("id"),
+    "no areas": _without("area"),
+    "areas of nothing": lambda content: [entry.update(area=None) for entry in content["annotations"]],
+}
+
+
+@pytest.mark.parametrize("evaluator", COCO_EVALUATORS)
+@pytest.mark.parametrize("case", ODD_BUT_CLEAR)
+def test_a_perfect_detector_has_100_whatever_the_ids_are(coco_folder, case, evaluator):
+    file = annotation_file(coco_folder, "test")
+    content = json.loads(file.read_text())
+    for entry in content["annotations"]:
+        assert entry["id"] > 0
+    found = [
+        detected([round(side) for side in (x, y, x + w, y + h)], image_id=entry["image_id"], label=name)
+        for entry in content["annotations"]
+        if not entry["iscrowd"]
+        for x, y, w, h in [entry["bbox"]]
+        for name, number in CATEGORIES.items()
+        if number == entry["category_id"]
+    ]
+    for d, entry in zip(found, [e for e in content["annotations"] if not e["iscrowd"]], strict=True):
+        size = next(i for i in content["images"] if i["id"] == entry["image_id"])
+        x0, y0, w, h = (round(side) for side in entry["bbox"])
+        pixels = np.zeros((size["height"], size["width"]), np.uint8, order="F")
+        pixels[y0 : y0 + h, x0 : x0 + w] = 1
+        d["segmentation"] = run_length.encode(pixels)
+    ODD_BUT_CLEAR[case](content)
+    file.write_text(json.dumps(content))
+    assert set(coco_average_precision(found, truth(coco_folder), CLASSES, evaluator).values()) == {100}
 
 
 def test_a_detector_without_masks_is_measured_by_its_boxes(three_red):
     found = {"bboxes": torch.tensor([[10.0, 10, 30, 30]]), "scores": torch.tensor([0.9])}
     found["labels"] = torch.tensor([CLASSES.index("red")])
-    metric = COCOAveragePrecision(three_red.parents[1], kinds=["box"])
+    metric = COCOAveragePrecision(three_red.root, kinds=["box"])
     metric.dataset_meta = {"classes": CLASSES}
-    metric.process(None, [{"img_id": 10, "pred_instances": found}])
+    metric.process(None, [{"img_id": 1, "pred_instances": found}])
     measured = metric.evaluate(1)
     assert measured == dict.fromkeys(("coco/box_AP", "coco/box_AP50", "coco/box_AP75"), pytest.approx(100 * 34 / 101))
 
@@ -258,10 +368,10 @@ def test_cocos_metric_of_the_test_loop_reads_samples_and_is_silent(three_red, ca
     boxes = torch.tensor([[10.0, 10, 30, 30], [40, 10, 60, 30]])
     labels = torch.full((2,), CLASSES.index("red"))
     found = {"bboxes": boxes, "scores": torch.tensor([0.9, 0.8]), "labels": labels, "masks": masks}
-    metric = COCOAveragePrecision(three_red.parents[1], evaluator)
+    metric = COCOAveragePrecision(three_red.root, evaluator)
     metric.dataset_meta = {"classes": CLASSES}
-    metric.process(None, [{"img_id": 10, "pred_instances": found}])
-    metric.process(None, [{"img_id": 11, "pred_instances": {key: value[:0] for key, value in found.items()}}])
+    metric.process(None, [{"img_id": 1, "pred_instances": found}])
+    metric.process(None, [{"img_id": 2, "pred_instances": {key: value[:0] for key, value in found.items()}}])
     measured = metric.evaluate(2)
     assert measured == {
         f"coco/{kind}_{name}": pytest.approx(100 * 67 / 101)

@@ -104,7 +104,7 @@ ROWS = {
         and transform(b.train, "RandomChoiceResize").resize.backend == "pillow"
     ),
     "test boxes in the original image": lambda b: (
-        steps(b.test) == ["LoadImageFromFile", "Resize", "LoadAnnotations", "PackDetInputs"]
+        steps(b.test) == ["read_pixels", "Resize", "LoadAnnotations", "PackDetInputs"]
     ),
     "data: both years train, difficult objects too": lambda b: (
         len(b.train) == 10

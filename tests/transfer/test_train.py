@@ -309,12 +309,12 @@ def test_a_run_begins_with_its_data_and_its_record_keeps_them(start, devkit, cap
     train_line, test_line = capsys.readouterr().out.splitlines()[1:3]
     assert train_line.endswith(
         "VOCdevkit, train: 10 images, 18 objects of 3 classes; left out: "
-        "1 inverted boxes (first: trainval_001.jpg, object 3 ('red'))"
+        "1 boxes that are inverted (first: VOC2007/Annotations/trainval_001.xml: object 3 ('red'))"
     )
     assert test_line.endswith("VOCdevkit, test: 4 images, 7 objects of 3 classes")
-    inverted = {"count": 1, "first": "trainval_001.jpg, object 3 ('red')"}
+    inverted = {"count": 1, "first": "VOC2007/Annotations/trainval_001.xml: object 3 ('red')"}
     assert record.read(path)["transfer"]["survey"] == {
-        "train": {"images": 10, "objects": 18, "classes": 3, "left_out": {"inverted boxes": inverted}},
+        "train": {"images": 10, "objects": 18, "classes": 3, "left_out": {"boxes that are inverted": inverted}},
         "test": {"images": 4, "objects": 7, "classes": 3, "left_out": {}},
     }
 
@@ -343,7 +343,7 @@ def test_a_training_image_is_repaired_and_the_run_goes_on(start, devkit, tmp_pat
     left = iter(range(5))
 
     def breaking(path, exif=False):
-        if next(left, None) is None:
+        if "trainval" in str(path) and next(left, None) is None:  # the test's are decoded before the training
             raise UserError(f"{path} is no readable image (cut short): restore it")
         return decode(path, exif)
 

@@ -1,8 +1,8 @@
 """The reader of VOC: lists, annotation files, and what it says of those that are wrong."""
 
 import codecs
-import shutil
-from pathlib import Path
+import math
+from pathlib import PurePath
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resim_bench.data.survey import Survey
 from resim_bench.errors import UserError
 from tests.transfer.conftest import object_xml, write_image
-from transfer.voc import VOCFolder, read_split, read_xml
+from transfer.voc import VOCFolder, read_object, read_root, read_side, read_split
 
 BOX = (1, 1, 20, 20)
 
@@ -54,14 +53,14 @@ LISTS = {
 def test_what_a_list_names(year, content, expected):
     write_list(year, content)
     found = read_split(year.parent, "test")
-    assert [a.id for a in found.annotations] == expected and not found.survey.faults
-    assert all(a.image.stem == a.source.stem == a.id for a in found.annotations)
+    assert found.ids == expected and not found.survey.faults
+    assert [PurePath(name).stem for name in found.names] == [PurePath(name).stem for name in found.sources] == expected
 
 
 def test_a_name_that_is_no_text_is_read(year):
     write_image(year, "gr\udcf6\udcdfe", (96, 64), [("red", BOX, 0)])
     write_list(year, "größe\n".encode("latin-1"))
-    assert [a.image.name for a in read_split(year.parent, "test").annotations] == ["gr\udcf6\udcdfe.jpg"]
+    assert [PurePath(name).name for name in read_split(year.parent, "test").names] == ["gr\udcf6\udcdfe.jpg"]
     assert VOCFolder.facts(year.parent)["test_images"] == 1
 
 
@@ -69,7 +68,7 @@ def test_files_beside_the_images_that_are_none_do_not_count(year):
     for name in ("card.json", "card.txt", "card.xml", "card.jpg.bak", "Thumbs.db"):
         (year / "JPEGImages" / name).write_text("{}")
     write_list(year, "card\n")
-    assert [a.image.name for a in read_split(year.parent, "test").annotations] == ["card.jpg"]
+    assert read_split(year.parent, "test").names == ["VOC2007/JPEGImages/card.jpg"]
 
 
 def _two_of_a_name(year):
@@ -85,26 +84,35 @@ def _no_image_but_annotation(year):
     (year / "Annotations" / "card 2.xml").write_text("<annotation/>")
 
 
-def _no_folder(year):
-    shutil.rmtree(year / "JPEGImages")
-    (year / "JPEGImages").write_text("")
-
-
 WRONG_LISTS = {
-    "a file for the images' folder": ("card\n", _no_folder, "splits that cannot be read", "JPEGImages cannot be read"),
     "no image": (
         "card\nnone\n",
         _nothing,
-        "missing images",
+        "names without an image",
         "test.txt names 'none', but there is no .*JPEGImages/none.jpg",
     ),
-    "a word behind": ("card red\n", _nothing, "missing images", "names 'card red', but"),
-    "a missing image, not a label": ("card 2\n", _no_image_but_annotation, "missing images", "names 'card 2', but"),
-    "a missing image in brackets": ("card (1)\n", _no_image_but_annotation, "missing images", r"names 'card \(1\)'"),
-    "Latin-1": ("größe".encode("latin-1"), _nothing, "missing images", r"names 'gr\\udcf6\\udcdfe \(no UTF-8\)'"),
-    "two files": ("card\n", _two_of_a_name, "images of one name", "keep one of card.jpg and card.png"),
-    "twice": ("card\ncard.jpg\n", _nothing, "images listed twice", "names 'card.jpg' twice: take one out"),
-    "cut UTF-16": (codecs.BOM_UTF16_LE + b"a", _nothing, "splits that cannot be read", "test.txt is no text in UTF-8"),
+    "a word behind": ("card red\n", _nothing, "names without an image", "names 'card red', but"),
+    "a missing image, not a label": (
+        "card 2\n",
+        _no_image_but_annotation,
+        "names without an image",
+        "names 'card 2', but",
+    ),
+    "a missing image in brackets": (
+        "card (1)\n",
+        _no_image_but_annotation,
+        "names without an image",
+        r"names 'card \(1\)'",
+    ),
+    "Latin-1": ("größe".encode("latin-1"), _nothing, "names without an image", r"names 'gr\\udcf6\\udcdfe', but"),
+    "two files": (
+        "card\n",
+        _two_of_a_name,
+        "annotations that cannot be read",
+        "its image may be card.jpg or card.png; say",
+    ),
+    "twice": ("card\ncard.jpg\n", _nothing, "names that a list repeats", "names 'card.jpg' twice: take one out"),
+    "cut UTF-16": (codecs.BOM_UTF16_LE + b"a", _nothing, "lists that are no text", "test.txt is no text"),
 }
 
 
@@ -121,15 +129,17 @@ def test_what_is_wrong_with_a_list(year, content, spoil, kind, message):
 def test_a_file_of_one_of_two_endings_can_be_named(year):
     _two_of_a_name(year)
     write_list(year, "card.png\n")
-    (found,) = VOCFolder.usable(year.parent, "test").annotations
-    assert (found.image.name, found.id) == ("card.png", "card")
+    found = read_split(year.parent, "test")
+    found.survey.refuse()
+    assert (found.names, found.ids) == (["VOC2007/JPEGImages/card.png"], ["card"])
 
 
 def test_an_image_listed_twice_trains_once(year):
     write_list(year, "card\ncard\ncard.jpg\ntest_000\n", "trainval")
     survey = VOCFolder.surveys(year.parent)[0]
-    assert "left out: 2 second mentions of an image (first: card)" in survey.line()
-    assert [a.id for a in VOCFolder.usable(year.parent, "train").annotations][:2] == ["card", "test_000"]
+    repeats = "2 names that a list repeats (first: VOC2007/ImageSets/Main/trainval.txt: card)"
+    assert f"left out: {repeats}" in survey.line()
+    assert read_split(year.parent, "train").ids[:2] == ["card", "test_000"]
 
 
 SIZE = "<size><width>96</width><height>64</height></size>"
@@ -137,10 +147,9 @@ ONE = object_xml("red", BOX)
 
 
 def read(content):
-    """The annotation in a file's content, and the survey."""
-    survey = Survey("test")
-    content = content if isinstance(content, bytes) else content.encode()
-    return read_xml(content, Path("a/Annotations/x.xml"), Path("a/JPEGImages/x.jpg"), survey), survey
+    """Width, height and objects of an annotation file."""
+    root = read_root(content if isinstance(content, bytes) else content.encode())
+    return read_side(root, "width"), read_side(root, "height"), list(map(read_object, root.iterfind("object")))
 
 
 def whole(objects=ONE, size=SIZE):
@@ -164,15 +173,12 @@ READ = {
 
 @pytest.mark.parametrize("content", READ.values(), ids=READ)
 def test_annotations_with_one_meaning_are_read(content):
-    annotation, survey = read(content)
-    assert not survey.faults
-    assert annotation[3:5] == (96, 64)
-    assert [o[:3] for o in annotation.objects] == [("red", (0, 0, 20, 20), False)]
+    assert read(content) == (96, 64, [("red", (0, 0, 20, 20), False)])
 
 
 @pytest.mark.parametrize("size", ["", "<size/>", "<size><width/><height> </height></size>"])
 def test_a_size_may_be_missing(size):
-    assert read(whole(size=size))[0][3:5] == (None, None)
+    assert read(whole(size=size))[:2] == (0, 0)
 
 
 REFUSED = {
@@ -183,27 +189,25 @@ REFUSED = {
     "unknown encoding": (f'<?xml version="1.0" encoding="klingon"?>{whole()}', "unknown encoding"),
     "wrong bytes": (whole(object_xml("größe", BOX)).encode("latin-1"), "not well-formed"),
     "entities": ('<!DOCTYPE a [<!ENTITY b "c">]>' + whole("&b;&d;"), "undefined entity"),
-    "a width of text": (whole(size="<size><width>wide</width><height>64</height></size>"), "its width is 'wide'"),
-    "a width of nan": (whole(size="<size><width>nan</width><height>64</height></size>"), "its width is 'nan'"),
-    "a width of inf": (whole(size="<size><width>1e400</width><height>64</height></size>"), "its width is '1e400'"),
-    "half a pixel": (whole(size="<size><width>96.5</width><height>64</height></size>"), "its width is '96.5'"),
-    "no name": (whole(ONE + ONE.replace("<name>red</name>", "")), "object 2: it has no name"),
-    "an empty name": (whole(ONE.replace("red", " ")), "object 1: it has no name"),
-    "no box": (whole("<object><name>red</name></object>"), "object 1: it has no xmin"),
-    "an empty corner": (whole(ONE.replace("<xmax>20<", "<xmax><")), "object 1: it has no xmax"),
-    "a corner of text": (whole(object_xml("red", (1, "one", 20, 20))), "object 1: its ymin is 'one'"),
-    "a comma": (whole(object_xml("red", (1, "1,5", 20, 20))), "object 1: its ymin is '1,5'"),
-    "what Python alone reads": (whole(object_xml("red", (1, "1_5", 20, 20))), "object 1: its ymin is '1_5'"),
-    "difficult by another number": (whole(object_xml("red", BOX, 2)), "object 1: its difficult is '2', not 0 or 1"),
+    "a width of text": (whole(size="<size><width>wide</width><height>64</height></size>"), "its <width> is 'wide'"),
+    "a width of nan": (whole(size="<size><width>nan</width><height>64</height></size>"), "its <width> is 'nan'"),
+    "a width of inf": (whole(size="<size><width>1e400</width><height>64</height></size>"), "its <width> is '1e400'"),
+    "half a pixel": (whole(size="<size><width>96.5</width><height>64</height></size>"), "its <width> is '96.5'"),
+    "no name": (whole(ONE + ONE.replace("<name>red</name>", "")), "has no <name>"),
+    "an empty name": (whole(ONE.replace("red", " ")), "has no <name>"),
+    "no box": (whole("<object><name>red</name></object>"), "has no <bndbox>"),
+    "an empty corner": (whole(ONE.replace("<xmax>20<", "<xmax><")), "has no <xmax>"),
+    "a corner of text": (whole(object_xml("red", (1, "one", 20, 20))), "has 'one' for <ymin>"),
+    "a comma": (whole(object_xml("red", (1, "1,5", 20, 20))), "has '1,5' for <ymin>"),
+    "what Python alone reads": (whole(object_xml("red", (1, "1_5", 20, 20))), "has '1_5' for <ymin>"),
+    "difficult by another number": (whole(object_xml("red", BOX, 2)), "has '2' for <difficult>, which is 0 or 1"),
 }
 
 
 @pytest.mark.parametrize(("content", "message"), REFUSED.values(), ids=REFUSED)
 def test_annotations_without_one_meaning_are_refused(content, message):
-    annotation, survey = read(content)
-    assert annotation is None
-    with pytest.raises(UserError, match=rf"a/Annotations/x.xml is no annotation in VOC's format \(.*({message})"):
-        survey.refuse()
+    with pytest.raises(ValueError, match=message):
+        read(content)
 
 
 def _elements(text):
@@ -243,35 +247,33 @@ NUMBERS = st.one_of(
 LETTERS = st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="\ufffe\uffff"), max_size=5)
 
 
-def _is_whole(annotation):
-    sides = (annotation.width, annotation.height)
-    return all(side is None or isinstance(side, int) for side in sides) and all(
-        o.name and o.name == o.name.strip() and isinstance(o.ignore, bool) and all(isinstance(c, float) for c in o.box)
-        for o in annotation.objects
-    )
+def is_read_or_refused(content):
+    try:
+        width, height, objects = read(content)
+    except ValueError as error:
+        assert str(error)
+    else:
+        assert 0 <= width < math.inf and 0 <= height < math.inf
+        assert all(name.strip() == name != "" and isinstance(ignored, bool) for name, _, ignored in objects)
+        assert all(isinstance(corner, float) for _, box, _ in objects for corner in box)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.lists(_elements(st.one_of(NUMBERS, LETTERS)), max_size=6))
 def test_any_xml_is_an_annotation_or_one_sentence(content):
-    annotation, survey = read(ElementTree.tostring(_tree("annotation", content)))
-    assert (annotation is None) == bool(survey.faults)
-    assert annotation is None or _is_whole(annotation)
-    assert all("\n" not in str(UserError(found.sentence)) for found in survey.faults.values())
+    is_read_or_refused(ElementTree.tostring(_tree("annotation", content)))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.binary(max_size=40), st.integers(0, len(whole())), st.integers(0, 40))
 def test_any_damage_is_an_annotation_or_one_sentence(damage, start, length):
     content = whole().encode()
-    annotation, survey = read(content[:start] + damage + content[start + length :])
-    assert (annotation is None) == bool(survey.faults)
-    assert annotation is None or _is_whole(annotation)
+    is_read_or_refused(content[:start] + damage + content[start + length :])
 
 
 def test_what_is_written_is_read(year):
     """Whatever the corners, the box covers their pixels."""
     rng = np.random.default_rng(0)
     for corners in rng.integers(1, 90, (20, 4)).tolist():
-        (o,) = read(whole(object_xml("red", corners)))[0].objects
-        assert o.box == (corners[0] - 1, corners[1] - 1, corners[2], corners[3])
+        ((_, box, _),) = read(whole(object_xml("red", corners)))[2]
+        assert box == (corners[0] - 1, corners[1] - 1, corners[2], corners[3])

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from resim_bench import experiments, record
-from resim_bench.errors import UserError, one_line
+from resim_bench.errors import INTERRUPTED, UserError, one_line
 from resim_bench.options import Options
 
 EPILOG = """\
@@ -41,9 +41,6 @@ class _Once(argparse.Action):
             raise argparse.ArgumentError(self, "it is given twice: give it once")
         given.add(self.dest)
         setattr(namespace, self.dest, values)
-
-
-INTERRUPTED = "\nresim-bench: interrupted; start it again, trainings with --resume, to continue"
 
 
 class Parser(argparse.ArgumentParser):
@@ -471,12 +468,10 @@ BENCHES = {"data": _bench_data, "step": _bench_step, "ops": _bench_ops, "tables"
 
 def bench(args) -> None:
     """Measure in turn with references, print the rows as they come, and write them to the work directory."""
-    import torch
-
     from resim_bench import runs, timing
 
     chosen = BENCHES if args.what == "all" else {args.what: BENCHES[args.what]}
-    environment = runs.environment() | {"threads": torch.get_num_threads()}
+    environment = runs.environment()
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     print(f"{environment['device']}, {environment['threads']} threads\n{versions}, commit {environment['commit']}\n")
     print(timing.HEADER)

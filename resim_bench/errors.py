@@ -3,6 +3,9 @@
 _IN_A_TRACEBACK = "resim_bench.errors.UserError: "
 
 
+INTERRUPTED = "\nresim-bench: interrupted; start it again, trainings with --resume, to continue"
+
+
 class UserError(Exception):
     """Bad input, said in one sentence: what is wrong and what to do about it.
 

@@ -5,6 +5,7 @@ What a killed process left half written is locked by nobody, so that the next on
 
 import contextlib
 import fcntl
+import glob
 import os
 import secrets
 import socket
@@ -27,7 +28,7 @@ def replacing(place: Path) -> Iterator[BinaryIO]:
     """
     place = Path(place)
     place.parent.mkdir(parents=True, exist_ok=True)
-    sweep(place.parent, f".{glob_escape(place.name)}.*.tmp")
+    sweep(place.parent, f".{glob.escape(place.name)}.*.tmp")
     temporary = place.with_name(f".{place.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as stream:
@@ -42,11 +43,6 @@ def replacing(place: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(place)  # a full disk does not say where
         raise
-
-
-def glob_escape(name: str) -> str:
-    """`name` as a pattern that matches itself alone."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def sync(file: Path) -> None:

@@ -3,6 +3,8 @@
 import signal
 import sys
 
+from resim_bench.errors import INTERRUPTED
+
 _interrupted = False
 
 
@@ -26,7 +28,7 @@ def main() -> int:
         if not _interrupted:
             raise
         if not isinstance(error, SystemExit):
-            print("\nresim-bench: interrupted; start it again, trainings with --resume, to continue", file=sys.stderr)
+            print(INTERRUPTED, file=sys.stderr)
         code = 130
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left to interrupt
     return code

@@ -12,8 +12,8 @@ for a run that followed its protocol. Further keys are kept as they are.
 
 import hashlib
 import json
-import math
 import re
+import sys
 from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -155,7 +155,7 @@ def _validate(record, name: str) -> None:
     for metric, value in record["metrics"].items():
         if not _is(value, _NUMBER) or not 0 <= value <= 100:  # which NaN and what no float holds are not
             refuse(f"metrics.{metric} is {value!r}, not a number of per cent from 0 to 100")
-    if not math.isfinite(record["seconds"]) or record["seconds"] < 0:
+    if not 0 <= record["seconds"] <= sys.float_info.max:
         refuse(f"seconds is {record['seconds']!r}")
     if not _is_utc(record["finished"]):
         refuse(f"finished {record['finished']!r} is no ISO-8601 time in UTC")

@@ -65,6 +65,7 @@ def deviations(canonical: dict, run: dict) -> dict[str, list]:
 CLAIM = "run.json"
 LOCK = "lock"
 LAST, BEFORE = "last.pth", "before.pth"  # the last checkpoint, and the one before it
+HALF = "last.pth.tmp"  # one that is being written
 
 
 def checkpoint(run_dir: Path) -> Path | None:
@@ -154,7 +155,7 @@ def claimed(
     """Hold `run_dir` for `config` while the block runs; yields whether `output` was finished in the meantime.
 
     Arguments and errors are those of `is_finished`. The directory is locked, and `run.json` written, once. A block that
-    fails before there is a checkpoint leaves nothing behind; what a killed one left is removed by the next.
+    fails before there is a checkpoint removes what it made, and nothing else; a half-written checkpoint goes, too.
     """
     run_dir, output = Path(run_dir), Path(output)
     above = next(folder for folder in run_dir.parents if folder.exists())
@@ -162,24 +163,25 @@ def claimed(
     try:
         with files.locked(run_dir / LOCK, str(run_dir)):
             done = _is_finished(run_dir, config, output, resume, made_by, old_digest)
+            there = {entry.name for entry in run_dir.iterdir()} - {CLAIM, HALF}
+            (run_dir / HALF).unlink(missing_ok=True)
             if not done and checkpoint(run_dir) is None:
-                _clear(run_dir, keep=(LOCK,))
                 with files.replacing(run_dir / CLAIM) as stream:
                     stream.write((json.dumps(plain(config), indent=1, sort_keys=True) + "\n").encode())
             try:
                 yield done
             except BaseException:
                 if checkpoint(run_dir) is None and not os.path.lexists(output):
-                    _clear(run_dir, keep=(LOCK,))
+                    _remove_all_but(there, run_dir)
                 raise
     finally:
         _remove_empty(run_dir, above)
 
 
-def _clear(folder: Path, keep: tuple[str, ...]) -> None:
-    """Remove what is in `folder`, but for some names."""
+def _remove_all_but(names: set[str], folder: Path) -> None:
+    """Remove what a start made in `folder`: whatever has another name than what was there before."""
     for entry in folder.iterdir():
-        if entry.name in keep:
+        if entry.name in names:
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)

@@ -155,14 +155,18 @@ class SafeCheckpointHook(Hook):
         values = [value for value in runner.model.state_dict().values() if value.is_floating_point()]
         self._refuse(runner, "weights", all(torch.isfinite(value).all() for value in values))
         run_dir = Path(runner.work_dir)
-        temporary, last = run_dir / (runs.LAST + ".tmp"), run_dir / runs.LAST
-        runner.save_checkpoint(runner.work_dir, temporary.name, by_epoch=False)  # by the first process alone
-        if is_main_process():
-            files.sync(temporary)
-            if last.exists():
-                os.replace(last, run_dir / runs.BEFORE)
-            os.replace(temporary, last)
-            files.sync_folder(run_dir)
+        half, last = run_dir / runs.HALF, run_dir / runs.LAST
+        try:
+            runner.save_checkpoint(runner.work_dir, half.name, by_epoch=False)  # by the first process alone
+            if is_main_process():
+                files.sync(half)
+                if last.exists():
+                    os.replace(last, run_dir / runs.BEFORE)
+                os.replace(half, last)
+                files.sync_folder(run_dir)
+        except OSError:
+            half.unlink(missing_ok=True)  # it takes room on a disk that has none
+            raise
 
     def before_save_checkpoint(self, runner, checkpoint):
         """Say which run it is of; keep nothing that takes code to read."""
@@ -202,10 +206,10 @@ def read_checkpoint(file: Path, run: str = "") -> dict:
     try:
         with torch.serialization.safe_globals(_OF_OLD_CHECKPOINTS):
             checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-        _forget_the_log(checkpoint["message_hub"])
         missing = [key for key in ("meta", "state_dict", "optimizer", "message_hub") if key not in checkpoint]
         if missing or not isinstance(checkpoint["meta"].get("iter"), int):
             raise ValueError(f"it has no {(missing or ['meta.iter'])[0]}")
+        _forget_the_log(checkpoint["message_hub"])
     except Exception as error:  # what damaged bytes raise, no list can hold
         if isinstance(error, OSError) and error.filename:
             raise

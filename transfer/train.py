@@ -46,19 +46,22 @@ def run(
     world_size = _join(launcher)
     cfg = protocols.load(transfer_id, cfg_options)
     provenance = _check_backbone(cfg, backbone, transfer_id)
-    data_set = protocols.data_set(cfg)
-    root = data_set.find(data or cfg.data_root)
-    masks = protocols.has_masks(cfg)
-    facts = training.on_main_process(lambda: data_set.facts(root, cfg.classes, masks))
-    surveys = data_set.surveys(root, masks)
+    names = provenance["id"], transfer_id, provenance["seed"], seed
+    output = record.path(Path(work_dir) / "records", *names)
+    run_dir = Path(work_dir) / "transfer" / output.relative_to(Path(work_dir) / "records").with_suffix("")
+    data_set, masks = protocols.data_set(cfg), protocols.has_masks(cfg)
+    root, surveys = Path(data or cfg.data_root), []
+    if output.is_file() and not root.exists():  # its data are away: nothing is left to do that would need them
+        facts = claim_of(output)["data"]
+    else:
+        root = data_set.find(root)
+        facts = training.on_main_process(lambda: data_set.facts(root, cfg.classes, masks))
+        surveys = data_set.surveys(root, masks)
     chosen = dict(data=root, classes=facts["classes"], seed=seed, backbone=backbone)
     resolved = protocols.resolve(cfg, world_size=world_size, **chosen)
     canonical = protocols.resolve(protocols.load(transfer_id), **chosen)
     protocol = protocols.summary(resolved)
 
-    names = provenance["id"], transfer_id, provenance["seed"], seed
-    output = record.path(Path(work_dir) / "records", *names)
-    run_dir = Path(work_dir) / "transfer" / output.relative_to(Path(work_dir) / "records").with_suffix("")
     sha256 = backbone_file.digest(backbone)
     claim = {"transfer": transfer_id, "protocol": protocol, "seed": seed, "backbone": sha256, "data": facts}
     place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}

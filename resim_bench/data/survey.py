@@ -18,6 +18,11 @@ class Found(NamedTuple):
     sentence: str = ""
 
 
+def _count(kinds: dict[str, Found], kind: str, where: str, sentence: str = "") -> None:
+    before = kinds.get(kind) or Found(0, one_line(where), sentence)
+    kinds[kind] = before._replace(times=before.times + 1)
+
+
 @dataclass
 class Survey:
     """Of one split, or of one folder of images.
@@ -41,18 +46,15 @@ class Survey:
 
     def leave_out(self, kind: str, where: str) -> None:
         """Note something that does not take part: its kind, and its name for the first of the kind."""
-        before = self.left_out.get(kind) or Found(0, one_line(where))
-        self.left_out[kind] = before._replace(times=before.times + 1)
+        _count(self.left_out, kind, where)
 
     def note(self, kind: str, where: str) -> None:
         """Note something that takes part, but should be known: kind and name as above."""
-        before = self.notes.get(kind) or Found(0, one_line(where))
-        self.notes[kind] = before._replace(times=before.times + 1)
+        _count(self.notes, kind, where)
 
     def fault(self, kind: str, where: str, sentence: str) -> None:
         """Note a fault: kind and name as above, and what a run says of the first: what is wrong and what to do."""
-        before = self.faults.get(kind) or Found(0, one_line(where), sentence)
-        self.faults[kind] = before._replace(times=before.times + 1)
+        _count(self.faults, kind, where, sentence)
 
     def refuse(self) -> None:
         """Stop at the first fault, if there is one.

@@ -50,3 +50,20 @@ def tiny_batch(levels=None, images=8, seed=1, bn_group=4, part=slice(None)):
     crops = crops[:, part]
     windows = {source: batch_windows(*crops, 32, level, bn_group) for source, level in (levels or {}).items()}
     return {"query": views[0, part], "key": views[1, part], "windows": windows}
+
+
+def interrupt_at(monkeypatch, step):
+    """Ctrl-C in the forward pass of one step of a MoCo; a checkpoint after every step."""
+    from pretrain.methods import MoCo
+    from resim_bench import training
+
+    monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
+    calls, forward = [], MoCo.forward
+
+    def interrupted(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == step:
+            raise KeyboardInterrupt
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(MoCo, "forward", interrupted)

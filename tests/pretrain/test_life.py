@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from pretrain import methods, monitor, train
-from resim_bench import backbone, cli, files, runs, training
+from resim_bench import backbone, cli, files, runs
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
+from tests.pretrain.helpers import interrupt_at
 
 TINY = {"batch": 8, "epochs": 2, "views.size": 32, "model.queue": 16, "model.bn_group": 4, "log_interval": 1}
 
@@ -44,16 +45,7 @@ def cut_off(start, tmp_path, monkeypatch):
 
     def run(step=4, **keywords):
         with monkeypatch.context() as patch:
-            patch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
-            calls, forward = [], methods.MoCo.forward
-
-            def interrupted(self, *args, **kwargs):
-                calls.append(1)
-                if len(calls) == step:
-                    raise KeyboardInterrupt
-                return forward(self, *args, **kwargs)
-
-            patch.setattr(methods.MoCo, "forward", interrupted)
+            interrupt_at(patch, step)
             with pytest.raises(KeyboardInterrupt):
                 start(**keywords)
         return tmp_path / "work" / "pretrain" / "mini-moco-v2" / "seed-0"
@@ -157,7 +149,7 @@ def test_what_the_system_refuses_is_one_sentence_and_the_run_goes_on(images, tmp
         assert cli.main([str(word) for word in command]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and os.strerror(code).lower() in said
-    assert not list((tmp_path / "work").rglob("last.pth"))
+    assert not list((tmp_path / "work").rglob("*")), "nor half a checkpoint, which takes room"
     assert cli.main([str(word) for word in command]) == 0
 
 
@@ -176,3 +168,17 @@ def test_the_monitor_reads_the_same_after_a_cut(start, cut_off, tmp_path):
 
     assert without_time(parts) == without_time(whole)
     assert [json.loads(line)["iter"] for line in (run_dir / monitor.FILE).read_text().splitlines()] == [0, 2, 4]
+
+
+def test_a_disk_that_fills_up_later_keeps_the_checkpoint_and_no_half_of_one(start, cut_off, monkeypatch):
+    run_dir = cut_off()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "sync", full)
+        with pytest.raises(OSError, match="No space left"):
+            start(resume=True)
+    assert (run_dir / runs.LAST).exists() and not (run_dir / runs.HALF).exists()
+    assert same(start(resume=True), start(work="whole"))

@@ -19,7 +19,7 @@ from pretrain.data import LabelledView
 from pretrain.encoders import resnet, trunk_maps
 from resim_bench import backbone, training
 from resim_bench.errors import UserError
-from tests.pretrain.helpers import LEVEL
+from tests.pretrain.helpers import LEVEL, interrupt_at
 
 TINY = {
     "batch": 8,
@@ -58,20 +58,6 @@ def same(file, other):
 def finished(images, tmp_path_factory):
     """A backbone trained without interruption."""
     return pretrain(images, tmp_path_factory.mktemp("finished"))
-
-
-def interrupt_at(monkeypatch, step):
-    """Ctrl-C in the forward pass of one step; a checkpoint after every step."""
-    monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
-    calls, forward = [], methods.MoCo.forward
-
-    def interrupted(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == step:
-            raise KeyboardInterrupt
-        return forward(self, *args, **kwargs)
-
-    monkeypatch.setattr(methods.MoCo, "forward", interrupted)
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(images, finished, tmp_path, monkeypatch, capsys):

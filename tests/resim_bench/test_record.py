@@ -118,6 +118,7 @@ def test_invalid_records_are_not_written(one, tmp_path, dotted, value, problem):
         ("pretrain.seed", 5, "pretrain-5_transfer-4.json"),
         ("metrics.AP", float("nan"), "metrics.AP is nan"),
         ("metrics.AP", 10**400, "metrics.AP is 1000"),
+        ("seconds", 10**400, "seconds is 1000"),
     ],
 )
 def test_read_names_the_file_and_what_is_wrong(one, tmp_path, dotted, value, problem):

@@ -104,11 +104,22 @@ def test_a_run_of_another_configuration_is_refused_and_nothing_is_lost(run):
 def test_a_claim_without_a_checkpoint_stands_in_nobodys_way(run):
     run.folder.mkdir(parents=True)
     (run.folder / runs.CLAIM).write_text('{"seed": ')  # what a kill left
-    (run.folder / "log").mkdir()
+    (run.folder / runs.HALF).write_text("half")
     with run.claimed(CONFIG | {"seed": 1}):
-        assert [entry.name for entry in run.folder.iterdir() if entry.name != runs.LOCK] == [runs.CLAIM]
+        assert {entry.name for entry in run.folder.iterdir()} == {runs.LOCK, runs.CLAIM}
         assert runs.read_claim(run.folder)["seed"] == 1
         run.save()
+
+
+def test_a_start_that_fails_leaves_what_others_put_there(run):
+    """Such as a checkpoint that was put aside, as a sentence of ours may have made somebody do."""
+    run.folder.mkdir(parents=True)
+    (run.folder / "last.pth.bak").write_text("put aside")
+    with pytest.raises(RuntimeError), run.claimed():
+        assert (run.folder / "last.pth.bak").exists()
+        (run.folder / "log").mkdir()
+        raise RuntimeError
+    assert [entry.name for entry in run.folder.iterdir()] == ["last.pth.bak"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "[" * 100_000, None])

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import shutil
 import subprocess
 import sys
 
@@ -106,6 +107,15 @@ def test_a_frozen_transfer_leaves_a_record_and_the_trunk_as_it_was(start, backbo
     assert capsys.readouterr().out.count("\n") == 1
     with pytest.raises(UserError, match="is the result of another configuration"):
         start(seed=5, options={"optim_wrapper.optimizer.lr": 0.001})
+
+
+def test_a_finished_transfer_needs_no_data(start, devkit, capsys):
+    path = start()
+    shutil.move(devkit, devkit.with_name("away"))
+    capsys.readouterr()
+    assert start() == path and "already" in capsys.readouterr().out
+    with pytest.raises(UserError, match="is the result of another configuration"):
+        start(options={"optim_wrapper.optimizer.lr": 0.001})
 
 
 def test_a_full_transfer_trains_every_layer(start, backbone_path):

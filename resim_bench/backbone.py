@@ -4,13 +4,14 @@ Pre-training with a feature pyramid leaves its convolutions, too: `fpn_lateral{3
 `weight` and `bias` (the names of the released checkpoints).
 
 The format is safetensors: reading it executes nothing. Provenance (recipe as resolved, epochs done, data,
-commit, versions) travels in the file's header as JSON.
+commit, versions) travels in the file's header as JSON, and with it `sha256`, the checksum of weights and provenance.
 """
 
 import hashlib
 import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from resim_bench import files
 from resim_bench.errors import UserError
 
+CHECKSUM = "sha256"
 WIDTH = 64  # of every ResNet that has a name: an architecture that names none has this one
 
 
@@ -46,15 +48,24 @@ def save(path: Path, state_dict: dict[str, Tensor], provenance: dict) -> None:
     wrong = [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
     if wrong:
         raise UserError(f"the weights of {wrong[0]} are not finite, so no backbone is written: lower the learning rate")
+    provenance = provenance | {CHECKSUM: _checksum(tensors, provenance)}
     with files.replacing(path) as stream:
         stream.write(serialised(tensors, metadata={"provenance": json.dumps(provenance, sort_keys=True)}))
 
 
+def _checksum(tensors: dict[str, Tensor], provenance: dict) -> str:
+    total = hashlib.sha256(json.dumps(provenance, sort_keys=True).encode())
+    for key, value in sorted(tensors.items()):
+        total.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
 def load(path: Path) -> tuple[dict[str, Tensor], dict]:
-    """Read `(state_dict, provenance)`.
+    """Read `(state_dict, provenance)`; a file that has no checksum, from before there was one, is taken as it is.
 
     Raises:
-        UserError: the file is missing, damaged, or was not written by this suite.
+        UserError: the file is missing, damaged, changed since it was written, or was not written by this suite.
     """
     path = Path(path)
     if not path.is_file():
@@ -73,6 +84,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict]:
         content = None
     if not isinstance(content, dict):
         raise UserError(f"{path} has a provenance that is damaged: make or import it again")
+    stated = {key: value for key, value in content.items() if key != CHECKSUM}
+    if CHECKSUM in content and content[CHECKSUM] != _checksum(state_dict, stated):
+        raise UserError(f"{path} has changed since it was written (another checksum): make or import it again")
     return state_dict, content
 
 

@@ -8,7 +8,9 @@ import fcntl
 import glob
 import os
 import secrets
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -68,6 +70,22 @@ def sweep(folder: Path, pattern: str) -> None:
         with contextlib.suppress(OSError), open(file, "r+b") as stream:
             fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.unlink()
+
+
+@contextlib.contextmanager
+def scratch(place: Path) -> Iterator[Path]:
+    """An empty folder beside `place` in which to build it; removed at the end, as is what killed processes left there.
+
+    Raises:
+        UserError: another process builds it.
+    """
+    place = Path(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with locked(place.with_name(f".{place.name}.lock"), str(place)):
+        for left in place.parent.glob(f".{glob.escape(place.name)}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as folder:
+            yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,8 @@
      "versions": {package: version}, "commit": …, "device": …, "seconds": …, "finished": ISO-8601, UTC}
 
 `overrides` is {dotted key: value given on the command line}; `deviations` is {setting: [canonical, run]}, empty
-for a run that followed its protocol. Further keys are kept as they are.
+for a run that followed its protocol. Further keys are kept as they are. `sha256` is the checksum of all others; records
+from before there was one are taken as they are.
 """
 
 import hashlib
@@ -22,6 +23,7 @@ from resim_bench import files
 from resim_bench.errors import UserError
 
 SCHEMA = 1
+CHECKSUM = "sha256"
 _NUMBER = (int, float)
 _SIDE = {"id": str, "seed": int, "protocol": dict, "overrides": dict, "deviations": dict, "data": (str, dict)}
 _SPEC = {
@@ -55,6 +57,11 @@ def digest(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def content(record: dict) -> dict:
+    """What a record says, without its checksum."""
+    return {key: value for key, value in record.items() if key != CHECKSUM}
+
+
 def deviations(record: dict) -> dict[str, list]:
     """`{"pretrain.setting": [canonical, run], "transfer.setting": …}`; empty when the protocol was followed."""
     return {
@@ -73,7 +80,8 @@ def write(root, record: dict) -> Path:
     _validate(record, "the record")
     place = path(root, *trial(record))
     try:
-        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        record = json.loads(json.dumps(content(record), allow_nan=False))
+        text = json.dumps(record | {CHECKSUM: digest(record)}, indent=1, sort_keys=True) + "\n"
     except (TypeError, ValueError) as error:
         raise UserError(f"the record for {place} cannot be written as JSON ({error})") from error
     with files.replacing(place) as stream:
@@ -85,7 +93,8 @@ def read(file) -> dict:
     """The record in `file`.
 
     Raises:
-        UserError: it cannot be read, is cut short, is no valid record, or does not stand where its ids and seeds say.
+        UserError: it cannot be read, is cut short, is no valid record, has changed since it was written, or does not
+            stand where its ids and seeds say.
     """
     file = Path(file)
     try:
@@ -95,6 +104,11 @@ def read(file) -> dict:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is no JSON, perhaps cut short ({error}): delete it and run its trial again") from error
     _validate(record, str(file))
+    if CHECKSUM in record and record[CHECKSUM] != digest(content(record)):
+        raise UserError(
+            f"{file} has changed since it was written (another checksum): restore it, or delete it and run its trial "
+            "again"
+        )
     place = path("", *trial(record))
     if file.resolve().parts[-3:] != place.parts:
         raise UserError(f"{file} holds the record of another trial: move it to {place} in its records folder")
@@ -125,7 +139,7 @@ def keep(source_root, target_root, trials: Container[tuple] | None = None) -> li
         place = path(target_root, *trial(record))
         if not place.exists():
             missing.append(record)
-        elif read(place) != record:
+        elif content(read(place)) != content(record):
             raise UserError(
                 f"{place} already records this trial with another content than "
                 f"{path(source_root, *trial(record))}: delete the one that is not to be kept"

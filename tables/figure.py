@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from resim_bench import files
 from resim_bench.errors import UserError
 from tables.paper import load_tables
 from tables.studies import Study
@@ -70,8 +71,9 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequen
 
 
 def _save(figure, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None, dpi=120)
+    kind = file.suffix.removeprefix(".")
+    with files.replacing(file) as stream:
+        figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None, dpi=120)
 
 
 def _panel(panel, values: dict[str, dict[int, float]]) -> None:

@@ -38,7 +38,8 @@ def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
     """
     new, kept = record.read_all(new_root), record.read_all(kept_root)
     frame = collect([*new, *kept])
-    others = [one for one in new if one not in kept]
+    known = [record.content(one) for one in kept]
+    others = [one for one in new if record.content(one) not in known]
     now, before = collect(others), collect(kept)
     of_studies, outside = _against_studies(now, before)
     judged = frame[(frame.recipe == "published") & frame.metric.map(is_ap) & frame.verdict.isin(COMPARED)]
@@ -50,6 +51,7 @@ def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
         _claims(frame),
         _against_earlier(now, before),
         of_studies,
+        _unchecked([*others, *kept]),
         _verdict(failed, len(judged), outside),
     ]
     return "\n\n\n".join(part for part in parts if part) + "\n", int(len(failed) > 0 or len(outside) > 0)
@@ -172,6 +174,15 @@ def _against_studies(new: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, list[s
         )
         parts.append(_block(f"A new trial of {table.id}", [("", text)], terminal.columned(_columns(header), rows)))
     return "\n\n\n".join(parts), outside
+
+
+def _unchecked(records: list[dict]) -> str:
+    """How many records nobody can check for changes."""
+    without = sum(record.CHECKSUM not in one for one in records)
+    if not without:
+        return ""
+    text = f"{without} of {len(records)} records have no checksum, being from before there was one: taken as they are."
+    return terminal.item("", text)
 
 
 def _verdict(failed: pd.DataFrame, judged: int, outside: list[str]) -> str:

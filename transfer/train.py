@@ -77,6 +77,8 @@ def run(
     )
     for survey in surveys:
         training.say(f"  {survey.line()}")
+    if backbone_file.CHECKSUM not in provenance:
+        training.say(f"  {backbone} has no checksum, being from before there was one: taken as it is")
     training.on_main_process(lambda: data_set.check_test(root))
     with training.built_from(cfg_options or {}):
         runner = training.build_runner(resolved, seed, launcher)

@@ -93,17 +93,20 @@ def _beginning(key: str, prefix: str) -> str:
 def export(backbone_file: Path, target: Path) -> None:
     """Write a backbone file in Detectron2's layout: a pickle of numpy arrays under Detectron2's names.
 
-    Reading it takes numpy 1.26 or later.
+    Reading it takes numpy 1.26 or later. A target that holds this very export is left as it is.
 
     Raises:
-        UserError: no backbone file; the target is there already, or its name is not one that Detectron2 unpickles.
+        UserError: no backbone file; the target is another file, or its name is not one that Detectron2 unpickles.
     """
     target = Path(target)
     if target.suffix != ".pkl":
         raise UserError(f"Detectron2 unpickles a file only when its name ends in .pkl: name it {target.stem}.pkl")
-    if target.exists():
-        raise UserError(f"{target} is there already: delete it, or choose another name")
     state, _ = backbone.load(backbone_file)
     model = {trunks.detectron2_name(name): tensor.numpy() for name, tensor in state.items()}
+    content = pickle.dumps({"model": model, "__author__": "resim-bench", "matching_heuristics": True}, protocol=4)
+    if target.exists():
+        if target.is_file() and target.read_bytes() == content:
+            return
+        raise UserError(f"{target} is another file already: delete it, or choose another name")
     with files.replacing(target) as stream:
-        pickle.dump({"model": model, "__author__": "resim-bench", "matching_heuristics": True}, stream, protocol=4)
+        stream.write(content)

@@ -7,6 +7,8 @@ file is, its content says and never its name: the ReSim authors' converted file 
 import codecs
 import pickle
 import re
+import warnings
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,25 @@ class _Inert:
     def __setstate__(self, _):
         pass
 
+    def __setitem__(self, *_):
+        pass
 
+
+_SAVED_BESIDE = (
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
+    # A history's pickle names its methods, too, in the older protocols by `getattr`: here that gets nothing.
+    *(f"mmengine.logging.history_buffer.HistoryBuffer{m}" for m in ("", ".mean", ".max", ".min", ".current")),
+    "builtins.getattr",
+    "mmengine.config.config.Config",
+    "mmengine.config.config.ConfigDict",
+    "mmcv.utils.config.ConfigDict",
+    "easydict.EasyDict",
+    "yacs.config.CfgNode",
+)
 _ALLOWED: dict[str, Any] = {
-    "argparse.Namespace": _Inert,
-    **{f"pathlib.{name}": _Inert for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")},
+    **dict.fromkeys(_SAVED_BESIDE, _Inert),
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": codecs.encode,  # how an old pickle spells bytes
     "numpy.ndarray": np.ndarray,
@@ -54,15 +71,21 @@ def read(file: Path) -> tuple[dict[str, Tensor], int | None]:
     Raises:
         UserError: the file is missing, empty or damaged, or wants to call something that weights do not need.
     """
+    if file.is_dir():
+        unpacked = "an unpacked checkpoint" if next(file.rglob("data.pkl"), None) else "a folder"
+        raise UserError(f"{file} is {unpacked}, not a checkpoint file: give the file as it was downloaded")
     if not file.is_file():
         raise UserError(f"there is no checkpoint {file}")
     if not file.stat().st_size:
         raise UserError(f"{file} is empty: download it again")
     try:
+        _check_archive(file)
         content = _content(file)
         leaves = _leaves(content)
         arrays = {key: torch.tensor(value) for key, value in leaves.items() if _is_numeric_array(value)}
         tensors = {key: value.detach() for key, value in leaves.items() if isinstance(value, Tensor)} | arrays
+    except UserError:
+        raise
     except Exception as error:  # what damaged bytes raise, no list can hold
         wanted = re.search(r"GLOBAL (\S*\w)(?!\S)", str(error))
         if wanted:
@@ -74,6 +97,22 @@ def read(file: Path) -> tuple[dict[str, Tensor], int | None]:
         raise UserError(f"{file} is no checkpoint, or is cut short ({reason}): download it again") from None
     epoch = content.get("epoch") if isinstance(content, dict) else None
     return tensors, epoch if type(epoch) is int else None
+
+
+_MOST_PACKED = 20  # weights hardly get smaller when they are packed
+
+
+def _check_archive(file: Path) -> None:
+    """Refuse a zip file that is a program, or far larger than it looks."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise UserError(f"{file} is a TorchScript program: save its state_dict() with torch.save and import that")
+    unpacked, size = sum(entry.file_size for entry in entries), file.stat().st_size
+    if unpacked > _MOST_PACKED * size:
+        raise UserError(f"{file} unpacks to {unpacked / size:.0f} times its size, which no weights do: do not trust it")
 
 
 def _leaves(content) -> dict[str, Any]:
@@ -96,7 +135,11 @@ def _content(file: Path):
         if head.startswith((_ZIP, _LEGACY)):
             dtypes = [type(np.dtype(code)) for code in np.typecodes["All"]]
             allowed = [(value, name) for name, value in _ALLOWED.items()]
-            with torch.serialization.safe_globals([*dtypes, *allowed]), torch.sparse.check_sparse_tensor_invariants():
+            with (
+                torch.serialization.safe_globals([*dtypes, *allowed]),
+                torch.sparse.check_sparse_tensor_invariants(),
+                warnings.catch_warnings(action="ignore"),  # of torch's to itself
+            ):
                 return torch.load(file, map_location="cpu", weights_only=True)
         if head[8:9] == b"{":
             return load_file(file)

@@ -145,7 +145,12 @@ def _problem_of_values(trunk: Trunk, tensors: dict[str, Tensor]) -> str:
         if not _is_needed(name):
             continue
         if value.layout is not torch.strided or value.is_meta or not value.is_floating_point():
-            return f"{name} is no plain tensor of floating-point numbers ({str(value.dtype).removeprefix('torch.')})"
+            kind = (
+                "without values"
+                if value.is_meta
+                else f"{value.layout} {value.dtype}".replace("torch.", "").removeprefix("strided ")
+            )
+            return f"{name} is no plain tensor of floating-point numbers ({kind})"
         if not value.isfinite().all():
             return f"{name} has values that are not finite"
         if name.endswith("running_var") and (value < 0).any():

@@ -1,16 +1,16 @@
 """Download and unpack the data sets that anybody may download: a part appears whole and verified, or not at all."""
 
+import hashlib
+import os
 import shutil
-import sys
 import tarfile
-import tempfile
 import zipfile
 from pathlib import Path
 
-import pooch
 import requests
 from tqdm import tqdm
 
+from resim_bench import files
 from resim_bench.data import known
 from resim_bench.errors import UserError
 
@@ -20,12 +20,14 @@ IMAGENET = (
     "and put or link the images as {root}/imagenet/train/<wnid>/<image>.JPEG"
 )
 
+PIECE = 2**16  # bytes that are read at a time: what is lost of a connection that breaks
+
 
 def get(name: str, root: Path = Path("data")) -> None:
     """Fetch the parts of a data set that are not complete below `root`, one after the other.
 
-    Archives are kept in `downloads` beside the part until it stands verified in its place, so that a run that was cut
-    off downloads nothing twice that it had whole; an archive put there by hand is used, too.
+    An archive is kept in `downloads` beside the part until that stands verified in its place; what was cut off
+    continues, in the middle of a file, too. An archive put there by hand is used.
 
     Args:
         name: `voc` or `coco`.
@@ -33,8 +35,8 @@ def get(name: str, root: Path = Path("data")) -> None:
 
     Raises:
         UserError: the data set is unknown or not to be downloaded (ImageNet: says how to get it); something else
-            stands in its place; the disk is too small; a download fails or has another checksum; an archive cannot be
-            unpacked.
+            stands in its place; another process fetches it; the disk is too small; a download fails or has another
+            checksum; an archive cannot be unpacked.
     """
     root = Path(root)
     if name == "imagenet":
@@ -53,16 +55,18 @@ def get(name: str, root: Path = Path("data")) -> None:
     if lacking:
         _check_space(lacking, root)
     for part, archive in downloads:
+        target = root / part.folder
         if problems[part]:
-            _fetch(part, archive, root / part.folder)
-        print(f"{part.title} is complete in {root / part.folder}")
+            _fetch(part, archive, target)
+        _forget(_file(archive, target))
+        print(f"{part.title} is complete in {target}")
 
 
 def _check_space(lacking: list[tuple[known.Part, known.Archive]], root: Path) -> None:
     """Refuse where the disk cannot hold the parts and, until it is unpacked, the largest archive."""
     folder = (root / lacking[0][0].folder).parent
-    archives = [archive.size for part, archive in lacking if not _file(archive, root / part.folder).exists()]
-    needed = sum(part.size for part, _ in lacking) + max(archives, default=0)
+    to_come = [archive.size - _there(_file(archive, root / part.folder)) for part, archive in lacking]
+    needed = sum(part.size for part, _ in lacking) + max(to_come)
     free = shutil.disk_usage(next(f for f in (folder, *folder.parents) if f.exists())).free
     if free < needed:
         raise UserError(
@@ -75,19 +79,34 @@ def _file(archive: known.Archive, target: Path) -> Path:
     return target.parent / "downloads" / archive.url.rpartition("/")[2]
 
 
+def _begun(file: Path) -> Path:
+    """Where an archive grows until it is whole."""
+    return file.with_name(file.name + ".part")
+
+
+def _there(file: Path) -> int:
+    """How many bytes of an archive are there already."""
+    return next((place.stat().st_size for place in (file, _begun(file)) if place.exists()), 0)
+
+
+def _forget(file: Path) -> None:
+    """Remove an archive whose content stands in its place."""
+    for place in (file, _begun(file)):
+        place.unlink(missing_ok=True)
+    if file.parent.is_dir() and not any(file.parent.iterdir()):
+        file.parent.rmdir()
+
+
 def _fetch(part: known.Part, archive: known.Archive, target: Path) -> None:
     """Download a part, unpack it beside its place, and move it there."""
     file = _file(archive, target)
     try:
-        _download(archive, file)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix="unpacking-") as scratch:
+        with files.scratch(target) as scratch:
+            _download(archive, file)
             _unpack(file, scratch)
-            _move(Path(scratch, archive.inside), target)
+            _move(scratch / archive.inside, target)
         if problem := part.problem(target):
             raise UserError(f"{part.title} in {target} does not verify ({problem}): remove {target} and try again")
-        file.unlink()
-        if not any(file.parent.iterdir()):
-            file.parent.rmdir()
     except (tarfile.TarError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} cannot be unpacked ({error}): remove it and try again") from None
     except OSError as error:
@@ -98,22 +117,64 @@ def _fetch(part: known.Part, archive: known.Archive, target: Path) -> None:
 
 
 def _download(archive: known.Archive, file: Path) -> None:
-    """Download an archive to `file`, or leave one with the right checksum as it is; pooch writes all or nothing."""
-    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=2**20)
+    """Download an archive to `file`, from where it broke off, or leave one with the right checksum as it is."""
+    if file.exists():
+        if _md5(file) != archive.md5:
+            raise UserError(f"{file} has another checksum than {archive.url} should have: move it away and try again")
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    begun = _begun(file)
     try:
-        pooch.retrieve(archive.url, f"md5:{archive.md5}", file.name, file.parent, downloader=downloader)
+        _continue(archive, begun)
     except requests.RequestException as error:
         reason = "the connection failed" if error.response is None else f"HTTP status {error.response.status_code}"
+        again = "to continue" if begun.exists() else "later"
         raise UserError(
-            f"cannot download {archive.url} ({reason}): try again, or put the file into {file.parent} by hand first"
+            f"cannot download {archive.url} ({reason}): start again {again}, or put the file into {file.parent} first"
         ) from None
-    except ValueError:  # what pooch says of another checksum
+    if _md5(begun) != archive.md5:
+        begun.unlink()
         raise UserError(
             f"{archive.url} arrived with another checksum than expected, so the file was removed: try again"
-        ) from None
+        )
+    os.replace(begun, file)
+    files.sync_folder(file.parent)
 
 
-def _unpack(file: Path, folder: str) -> None:
+def _continue(archive: known.Archive, begun: Path) -> None:
+    """Append to `begun` what it lacks; a server that cannot continue sends all of it once more."""
+    have = begun.stat().st_size if begun.exists() else 0
+    if have >= archive.size:
+        return
+    span = {"Range": f"bytes={have}-"} if have else {}
+    with requests.get(archive.url, headers=span, stream=True, timeout=60) as answer:
+        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+            begun.unlink()  # of a file that the server has no more
+        answer.raise_for_status()
+        continues = answer.status_code == requests.codes.partial_content
+        bar = tqdm(
+            desc=f"downloading {begun.stem}",
+            total=archive.size,
+            initial=have if continues else 0,
+            unit="B",
+            unit_scale=True,
+            disable=None,  # silent outside of a terminal
+        )
+        with bar, open(begun, "ab" if continues else "wb") as stream:
+            for piece in answer.iter_content(PIECE):
+                stream.write(piece)
+                bar.update(len(piece))
+            os.fsync(stream.fileno())
+    if "Content-Length" not in answer.headers and begun.stat().st_size < archive.size:
+        raise requests.ConnectionError("it ended early, without a word")
+
+
+def _md5(file: Path) -> str:
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
+
+
+def _unpack(file: Path, folder: Path) -> None:
     """Unpack a tar or zip; nothing is written outside of `folder`."""
     progress = {"desc": f"unpacking {file.name}", "unit": " files", "disable": None}  # silent outside of a terminal
     if file.suffix == ".zip":

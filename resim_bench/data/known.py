@@ -41,7 +41,7 @@ def problem_of_voc(folder: Path, split: str, expected: int) -> str:
     file = folder / "ImageSets" / "Main" / f"{split}.txt"
     if not file.is_file():
         return "missing"
-    names = {line.split()[0] for line in file.read_text().splitlines() if line.strip()}
+    names = {line.split()[0] for line in os.fsdecode(file.read_bytes()).splitlines() if line.strip()}
     if len(names) != expected:
         return f"another list: {len(names)} instead of {expected} images"
     images, annotations = _stems(folder / "JPEGImages", ".jpg"), _stems(folder / "Annotations", ".xml")
@@ -84,7 +84,10 @@ def problem_of_scenes(folder: Path) -> str:
     """Count the pre-training images against what `scenes.write` says it wrote."""
     if not (folder / "scenes.json").is_file():
         return "missing"
-    written = json.loads((folder / "scenes.json").read_text())["images"]["pretrain"]
+    try:
+        written = int(json.loads((folder / "scenes.json").read_bytes())["images"]["pretrain"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "scenes.json is damaged: remove the folder"
     return _too_few(len(_stems(folder / "imagefolder" / "train" / "scenes", ".jpg")), written, "images")
 
 

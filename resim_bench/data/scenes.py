@@ -9,7 +9,6 @@ the streams (pre-training, detection training, test) share no random number.
 
 import itertools
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,7 +218,7 @@ def write(
     complete or not at all. If it already holds these very scenes, nothing is done.
 
     Raises:
-        UserError: `root` holds something else, or an argument is out of range.
+        UserError: `root` holds something else, another process writes it, or an argument is out of range.
     """
     root = Path(root)
     counts = dict(zip(STREAMS, (pretrain_images, train_images, test_images), strict=True))
@@ -227,12 +226,11 @@ def write(
         raise UserError(f"Scenes need a seed from 0, a size from 64 and 1 to {STREAM_LENGTH} images of each kind.")
     recipe = json.dumps({"generator": VERSION, "seed": seed, "size": size, "images": counts}, indent=1) + "\n"
     if root.exists():
-        if (root / "scenes.json").is_file() and (root / "scenes.json").read_text() == recipe:
+        if (root / "scenes.json").is_file() and (root / "scenes.json").read_bytes() == recipe.encode():
             return root
         raise UserError(f"{root} holds something other than these scenes; remove it or name another folder.")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root.parent, prefix=f".{root.name}-") as scratch:
-        building = Path(scratch, "scenes")
+    with files.scratch(root) as scratch:
+        building = scratch / "scenes"
         _write_imagefolder(building / "imagefolder", seed, pretrain_images, size)
         for stream, split in (("trainval", "train"), ("test", "val")):
             _write_detection(building, seed, stream, split, counts[stream], size)

@@ -14,7 +14,7 @@ def test_round_trip(tmp_path):
     file = tmp_path / "deep" / "b.safetensors"
     backbone.save(file, state, {"id": "x", "epochs": 1.5})
     loaded, provenance = backbone.load(file)
-    assert provenance == {"id": "x", "epochs": 1.5}
+    assert provenance.pop(backbone.CHECKSUM) and provenance == {"id": "x", "epochs": 1.5}
     assert loaded.keys() == state.keys() and all(torch.equal(loaded[k], state[k]) for k in state)
     assert [f.name for f in file.parent.iterdir()] == ["b.safetensors"]
 
@@ -60,6 +60,23 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
     with pytest.raises(UserError, match="the weights of conv1.weight are not finite"):
         backbone.save(tmp_path / "b.safetensors", {"conv1.weight": torch.tensor([torch.nan])}, {"id": "x"})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_a_flipped_bit_is_found(tmp_path, dtype):
+    file = tmp_path / "b.safetensors"
+    backbone.save(file, {"n": torch.zeros((), dtype=dtype), "w": torch.ones(5, 3, dtype=dtype)}, {"id": "x", "seed": 1})
+    whole = file.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for place in (*range(start, len(whole)), whole.index(b"seed") + 8):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(UserError, match="has changed since it was written|is no backbone file|that is damaged"):
+            backbone.load(file)
+
+
+def test_a_file_from_before_checksums_is_taken(tmp_path):
+    save_file({"w": torch.zeros(1)}, tmp_path / "b.safetensors", metadata={"provenance": '{"id": "x"}'})
+    assert backbone.load(tmp_path / "b.safetensors")[1] == {"id": "x"}
 
 
 @pytest.mark.parametrize("provenance", ["", "[]", "{", "null"])

@@ -5,12 +5,16 @@ import os
 import pickle
 import re
 import shutil
+import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from mmengine.config import ConfigDict
+from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
 from resim_bench import backbone, checkpoints, experiments, record, runs
@@ -399,7 +403,17 @@ def test_a_web_page_saved_instead_is_refused(tmp_path):
         ("conv1.weight", lambda v: v.to(torch.int32), "is no plain tensor of floating-point numbers (int32)"),
         ("conv1.weight", lambda v: v.to(torch.bool), "is no plain tensor of floating-point numbers (bool)"),
         ("conv1.weight", lambda v: v.to(torch.complex64), "is no plain tensor of floating-point numbers (complex64)"),
-        ("conv1.weight", lambda v: v.clone().to_sparse(), "is no plain tensor of floating-point numbers (float32)"),
+        (
+            "conv1.weight",
+            lambda v: v.clone().to_sparse(),
+            "is no plain tensor of floating-point numbers (sparse_coo float32)",
+        ),
+        ("conv1.weight", lambda v: v.to("meta"), "is no plain tensor of floating-point numbers (without values)"),
+        (
+            "conv1.weight",
+            lambda v: torch.quantize_per_tensor(torch.zeros(v.shape), 0.1, 0, torch.qint8),
+            "is no plain tensor of floating-point numbers (qint8)",
+        ),
     ],
 )
 def test_weights_that_are_no_weights_are_refused(tmp_path, key, change, problem):
@@ -418,7 +432,13 @@ def test_a_structure_that_is_shared_or_holds_itself_ends(tmp_path, write):
 
 @pytest.mark.parametrize("write", [torch_save, pickled])
 def test_what_people_save_beside_weights_is_left_alone(tmp_path, write):
-    beside = {"args": argparse.Namespace(lr=0.03, out=Path("/somewhere")), "place": Path("there")}
+    beside = {
+        "args": argparse.Namespace(lr=0.03, out=Path("/somewhere")),
+        "place": Path("there"),
+        "history": HistoryBuffer([1.0, 2.0], [1, 1]),
+        "config": ConfigDict(a=1, b=dict(c=[2])),
+        "more": types.SimpleNamespace(x=1),
+    }
     assert "holds no ResNet-50 among its 1 tensors" in refused(tmp_path, {"w": np.zeros(3)} | beside, write)
 
 
@@ -433,7 +453,7 @@ class Call:
 @pytest.mark.parametrize("write", [torch_save, legacy_save, pickled])
 @pytest.mark.parametrize(
     ("function", "name"),
-    [(os.mkdir, "posix.mkdir"), (eval, "builtins.eval"), (np.load, "numpy.load"), (getattr, "builtins.getattr")],
+    [(os.mkdir, "posix.mkdir"), (eval, "builtins.eval"), (np.load, "numpy.load"), (exec, "builtins.exec")],
 )
 def test_a_malicious_pickle_is_refused_unexecuted(function, name, write, tmp_path):
     argument = str(tmp_path / "harm") if function is os.mkdir else f"__import__('os').mkdir('{tmp_path / 'harm'}')"
@@ -444,6 +464,35 @@ def test_a_malicious_pickle_is_refused_unexecuted(function, name, write, tmp_pat
         "alone and import those"
     )
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("write", [torch_save, legacy_save, pickled])
+def test_what_a_history_calls_gets_nothing(tmp_path, write):
+    """`getattr` stands in the pickles of mmengine's histories; here it reads no attribute."""
+
+    class Attribute:
+        def __reduce__(self):
+            return getattr, (np.ndarray, "tofile")
+
+    write({"w": np.zeros(3), "x": Attribute(), "y": Call(getattr, np.ndarray, "tofile")}, tmp_path / "file")
+    assert reading.read(tmp_path / "file")[0].keys() == {"w"}
+    assert "tofile" not in str(reading._content(tmp_path / "file"))
+
+
+def test_what_is_no_file_of_weights_is_said_so(tmp_path):
+    torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "script.pt")
+    sentence = refused(tmp_path, None, name="script.pt")
+    assert sentence == "FILE is a TorchScript program: save its state_dict() with torch.save and import that"
+
+    torch.save(hollow(), tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "bomb.pth", "w", 8) as bomb:
+        whole.extractall(tmp_path / "folder")
+        for name in whole.namelist():
+            bomb.writestr(name, bytes(10**7) if "/data/" in name else whole.read(name))
+    assert "times its size, which no weights do: do not trust it" in refused(tmp_path, None, name="bomb.pth")
+    for name in ("folder", "folder/whole"):
+        said = "FILE is an unpacked checkpoint, not a checkpoint file: give the file as it was downloaded"
+        assert refused(tmp_path, None, name=name) == said
 
 
 @pytest.mark.parametrize("write", [torch_save, legacy_save, pickled])
@@ -518,7 +567,7 @@ def test_the_provenance_makes_a_record(tmp_path):
         "seconds": 1.0,
         "finished": record.now(),
     }
-    assert record.read(record.write(tmp_path / "records", entry)) == entry
+    assert record.content(record.read(record.write(tmp_path / "records", entry))) == entry
 
 
 def test_export_and_import_give_the_same_file_back(source, tmp_path):
@@ -542,7 +591,7 @@ def test_export_refuses_a_bad_target(tmp_path):
     backbone.save(tmp_path / "b.safetensors", {"conv1.weight": torch.zeros(1)}, {"id": "x"})
     (tmp_path / "there.pkl").write_text("mine")
     for target, sentence in (
-        ("there.pkl", "is there already: delete it, or choose another name"),
+        ("there.pkl", "is another file already: delete it, or choose another name"),
         ("b.pth", "Detectron2 unpickles a file only when its name ends in .pkl: name it b.pkl"),
     ):
         with pytest.raises(UserError, match=re.escape(sentence)):
@@ -550,6 +599,12 @@ def test_export_refuses_a_bad_target(tmp_path):
     with pytest.raises(UserError, match="there is no backbone file"):
         checkpoints.export(tmp_path / "nothing.safetensors", tmp_path / "new.pkl")
     assert (tmp_path / "there.pkl").read_text() == "mine" and not (tmp_path / "new.pkl").exists()
+
+
+def test_an_export_that_is_there_is_left(tmp_path):
+    backbone.save(tmp_path / "b.safetensors", {"conv1.weight": torch.zeros(1)}, {"id": "x"})
+    for _ in range(2):  # as after a kill that came too late
+        checkpoints.export(tmp_path / "b.safetensors", tmp_path / "b.pkl")
 
 
 def test_export_leaves_its_neighbours_alone(tmp_path):

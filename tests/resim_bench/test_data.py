@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -62,12 +63,15 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files` and counts what it was asked for; of those in `cut_off` it sends half."""
+    """Serves `files`, half of those in `cut_off`; counts how often each was `asked` for, and the bytes `sent`."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
         self.cut_off: set[str] = set()
+        self.continues = True
+        self.says_length = True
+        self.sent: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
 
 
@@ -78,10 +82,18 @@ class Handler(BaseHTTPRequestHandler):
         if name not in self.server.files:
             return self.send_error(404)
         content = self.server.files[name]
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
+        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
+        if start >= len(content):
+            return self.send_error(416)
+        start *= self.server.continues
+        self.send_response(206 if start else 200)
+        content = content[start:]
+        if self.server.says_length:
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if name in self.server.cut_off else content)
+        content = content[: len(content) // 2] if name in self.server.cut_off else content
+        self.server.sent[name] += len(content)
+        self.wfile.write(content)
         return None
 
     def log_message(self, *_):
@@ -178,17 +190,80 @@ def test_a_data_set_of_the_users_own_is_left_alone(server, tmp_path):
     assert tree(tmp_path / "VOCdevkit/VOC2007") == set(own)
 
 
-def test_a_download_that_is_cut_off_leaves_nothing(server, tmp_path):
-    server.cut_off = {"test.tar"}
-    with pytest.raises(UserError, match="the connection failed"):
+@pytest.mark.parametrize("says_length", [True, False])
+@pytest.mark.parametrize("continues", [True, False])
+def test_a_download_that_is_cut_off_continues(server, tmp_path, monkeypatch, continues, says_length):
+    server.cut_off, server.continues, server.says_length = {"test.tar"}, continues, says_length
+    monkeypatch.setattr(fetch, "PIECE", 512)
+    with pytest.raises(UserError, match="the connection failed.*: start again to continue"):
         fetch.get("voc", tmp_path)
     assert known.problem_of_voc(tmp_path / "VOCdevkit/VOC2007", "trainval", 3) == ""
     assert known.problem_of_voc(tmp_path / "VOCdevkit/VOC2007", "test", 2) == "missing"
-    assert not tree(tmp_path / "VOCdevkit/downloads")
+    assert tree(tmp_path / "VOCdevkit/downloads") == {"test.tar.part"}
     server.cut_off = set()
     fetch.get("voc", tmp_path)
     assert server.asked == {"trainval.tar": 1, "test.tar": 2}
+    size = len(server.files["test.tar"])
+    assert server.sent["test.tar"] == (size if continues else size + size // 2)
     assert tree(tmp_path) == COMPLETE
+
+
+def test_a_beginning_of_another_file_is_found_out(server, tmp_path):
+    write(tmp_path, "coco/downloads/val.zip.part", content=bytes(9))
+    with pytest.raises(UserError, match="another checksum"):
+        fetch.get("coco", tmp_path)
+    fetch.get("coco", tmp_path)
+    assert len(tree(tmp_path / "coco")) == 4
+
+
+def test_a_file_that_got_smaller_at_the_server_is_one_sentence_and_then_anew(server, tmp_path):
+    whole, server.files["val.zip"] = server.files["val.zip"], b"gone"
+    write(tmp_path, "coco/downloads/val.zip.part", content=whole[:9])
+    with pytest.raises(UserError, match="HTTP status 416"):
+        fetch.get("coco", tmp_path)
+    assert not tree(tmp_path)
+
+
+def test_an_archive_of_the_users_own_is_not_overwritten(server, tmp_path):
+    write(tmp_path, "coco/downloads/val.zip", content=b"mine")
+    with pytest.raises(UserError, match="val.zip has another checksum than .*: move it away and try again"):
+        fetch.get("coco", tmp_path)
+    assert (tmp_path / "coco/downloads/val.zip").read_bytes() == b"mine" and not server.asked
+
+
+def test_two_at_once_do_not_meet(server, tmp_path):
+    (tmp_path / "coco").mkdir()
+    holder = subprocess.Popen(
+        [sys.executable, "-c", LOCK_AND_WAIT, tmp_path / "coco/.val2017.lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    holder.stdout.readline()
+    with pytest.raises(UserError, match=f"val2017 is being worked on by process {holder.pid} on"):
+        fetch.get("coco", tmp_path)
+    holder.communicate(b"")
+    fetch.get("coco", tmp_path)
+    assert len(tree(tmp_path / "coco")) == 4
+
+
+LOCK_AND_WAIT = """
+import sys
+from pathlib import Path
+from resim_bench import files
+with files.locked(Path(sys.argv[1]), "it"):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_killed_ones_left_is_removed(server, tmp_path):
+    write(tmp_path, "coco/.val2017-abc/val2017/0.jpg", "coco/.val2017.lock")
+    fetch.get("coco", tmp_path)
+    assert tree(tmp_path) == {f"coco/val2017/{index}.jpg" for index in range(4)}
+    write(tmp_path, "coco/downloads/val.zip", "coco/downloads/val.zip.part")  # killed before they were removed
+    fetch.get("coco", tmp_path)
+    assert tree(tmp_path) == {f"coco/val2017/{index}.jpg" for index in range(4)}
 
 
 def test_another_checksum_leaves_nothing(server, tmp_path):
@@ -257,7 +332,7 @@ def test_a_part_that_joins_another_never_looks_complete_too_early(server, tmp_pa
     rename, calls = Path.rename, iter(range(9))
 
     def failing(self, target):
-        if "unpacking" in str(self) and next(calls) == moves:
+        if ".VOC2007-" in str(self) and next(calls) == moves:
             raise KeyboardInterrupt
         return rename(self, target)
 
@@ -378,6 +453,19 @@ def test_scenes_are_counted(tmp_path):
     assert known.problem_of_scenes(tmp_path) == "incomplete: lacks 1 of 2 images"
     write(tmp_path, "imagefolder/train/scenes/1.jpg")
     assert known.problem_of_scenes(tmp_path) == ""
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff", b'{"images": {"pretrain": "x"}}', b"[" * 100_000]
+)
+def test_a_damaged_note_on_the_scenes_is_said(tmp_path, content):
+    write(tmp_path, "scenes.json", content=content)
+    assert known.problem_of_scenes(tmp_path) == "scenes.json is damaged: remove the folder"
+
+
+def test_a_list_that_is_not_utf8_is_counted(tmp_path):
+    write(tmp_path, "ImageSets/Main/trainval.txt", content=b"caf\xe9\n")
+    assert known.problem_of_voc(tmp_path, "trainval", 1) == "incomplete: lacks 1 of 1 images"
 
 
 def test_voc_archives_are_those_of_torchvision():

@@ -42,7 +42,7 @@ def test_written_in_its_place_and_read_back_unrounded(one, tmp_path):
     place = record.write(tmp_path, one)
     assert place == tmp_path / "in100-moco-v2/voc-full/pretrain-3_transfer-4.json"
     assert record.path(tmp_path, "in100-moco-v2", "voc-full", 3, 4) == place
-    assert record.read(place) == one
+    assert record.content(record.read(place)) == one
     assert record.trial(one) == ("in100-moco-v2", "voc-full", 3, 4)
     assert os.listdir(place.parent) == [place.name]
     assert place.stat().st_mode & 0o044 == 0o044, "others can read it"
@@ -70,7 +70,7 @@ def test_an_interrupted_write_leaves_the_record_before(one, tmp_path, monkeypatc
             patch.setattr(os, moment, fail)
             with pytest.raises(KeyboardInterrupt):
                 record.write(tmp_path, changed(one, "metrics.AP", 1.0))
-        assert record.read(place) == one
+        assert record.content(record.read(place)) == one
         assert os.listdir(place.parent) == [place.name]
 
 
@@ -148,7 +148,7 @@ def test_copies_in_hidden_folders_are_no_records(one, tmp_path):
     copy = place.parent / ".ipynb_checkpoints" / f"{place.stem}-checkpoint.json"
     copy.parent.mkdir()
     copy.write_bytes(place.read_bytes())
-    assert record.read_all(tmp_path) == [one]
+    assert [record.content(each) for each in record.read_all(tmp_path)] == [one]
 
 
 def test_read_all_sorts_by_trial_and_earlier_roots_come_first(one, tmp_path):
@@ -171,10 +171,29 @@ def test_keep_copies_what_is_missing_and_only_that(one, tmp_path):
     record.write(work, one)
     (place,) = record.keep(work, kept)
     assert place == kept / "in100-moco-v2/voc-full/pretrain-3_transfer-4.json"
-    assert record.read(place) == one
+    assert record.content(record.read(place)) == one
     record.write(work, changed(one, "transfer.seed", 5))
     assert [new.name for new in record.keep(work, kept)] == ["pretrain-3_transfer-5.json"]
     assert record.keep(work, kept) == []
+
+
+def test_a_record_that_was_changed_is_refused(one, tmp_path):
+    place = record.write(tmp_path, one)
+    place.write_text(place.read_text().replace('"epochs"', '"epocks"', 1).replace('"AP": 5', '"AP": 6'))
+    with pytest.raises(UserError, match="no valid record|has changed since it was written"):
+        record.read(place)
+    record.write(tmp_path, one)
+    place.write_text(place.read_text().replace('"seconds": ', '"seconds": 1'))
+    with pytest.raises(UserError, match=r"has changed since it was written .*: restore it, or delete it and run its"):
+        record.read(place)
+
+
+def test_a_record_from_before_checksums_is_taken(one, tmp_path):
+    place = record.write(tmp_path / "work", one)
+    place.write_text(json.dumps(one))
+    assert record.read(place) == one
+    record.write(tmp_path / "kept", one)
+    assert record.keep(tmp_path / "work", tmp_path / "kept") == [], "the same, with a checksum"
 
 
 def test_keep_never_overwrites_evidence(one, tmp_path):
@@ -185,8 +204,8 @@ def test_keep_never_overwrites_evidence(one, tmp_path):
     with pytest.raises(UserError, match="already records this trial with another content") as refusal:
         record.keep(work, kept)
     assert str(place) in str(refusal.value)
-    assert record.read(place) == one
-    assert record.read_all(kept) == [one], "nothing is copied"
+    assert record.content(record.read(place)) == one
+    assert [record.content(kept_one) for kept_one in record.read_all(kept)] == [one], "nothing is copied"
 
 
 def test_digest_is_of_the_content():

@@ -229,6 +229,19 @@ def test_arguments_out_of_range_are_refused(tmp_path, wrong):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_killed_write_left_is_removed(tmp_path):
+    (tmp_path / ".mini-abc" / "scenes").mkdir(parents=True)
+    (tmp_path / ".mini.lock").touch()
+    scenes.write(tmp_path / "mini", **SMALL)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mini"]
+
+
+def test_scenes_in_a_file_are_refused(tmp_path):
+    (tmp_path / "data").write_bytes(b"mine")
+    with pytest.raises(OSError, match="Not a directory|File exists"):  # which the command line says in a sentence
+        scenes.write(tmp_path / "data" / "mini", **SMALL)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch, error):
     render, calls = scenes.render, []

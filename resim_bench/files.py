@@ -88,6 +88,14 @@ def scratch(place: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
+def clear_scratch(place: Path) -> None:
+    """Remove what a process left of `scratch` that was killed when `place` stood already; nothing of living ones."""
+    place = Path(place)
+    if next(place.parent.glob(f".{glob.escape(place.name)}[-.]*"), None):
+        with contextlib.suppress(UserError), scratch(place):
+            pass
+
+
 @contextlib.contextmanager
 def locked(file: Path, what: str) -> Iterator[None]:
     """Hold the lock `file` while the block runs; other processes are refused. It is removed at the end.
@@ -113,12 +121,13 @@ def locked(file: Path, what: str) -> Iterator[None]:
 
 
 def refuse_locked(file: Path, what: str) -> None:
-    """Refuse where another process holds the lock `file`, as `locked` does, and leave everything as it is."""
+    """Refuse where another process holds the lock `file`, as `locked` does; one that a killed process left goes."""
     if not Path(file).is_file():
         return
     handle = os.open(file, os.O_RDWR)
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        Path(file).unlink()
     except BlockingIOError:
         raise _held(handle, what) from None
     finally:

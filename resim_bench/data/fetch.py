@@ -58,6 +58,7 @@ def get(name: str, root: Path = Path("data")) -> None:
         target = root / part.folder
         if problems[part]:
             _fetch(part, archive, target)
+        files.clear_scratch(target)
         _forget(_file(archive, target))
         print(f"{part.title} is complete in {target}")
 

@@ -227,6 +227,7 @@ def write(
     recipe = json.dumps({"generator": VERSION, "seed": seed, "size": size, "images": counts}, indent=1) + "\n"
     if root.exists():
         if (root / "scenes.json").is_file() and (root / "scenes.json").read_bytes() == recipe.encode():
+            files.clear_scratch(root)
             return root
         raise UserError(f"{root} holds something other than these scenes; remove it or name another folder.")
     with files.scratch(root) as scratch:

@@ -42,7 +42,7 @@ def replacing(place: Path) -> Iterator[BinaryIO]:
         sync_folder(place.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(place)  # a full disk does not say where
         raise
 

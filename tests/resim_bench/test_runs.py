@@ -202,6 +202,14 @@ def test_replacing_is_whole_or_not_at_all(tmp_path):
     assert place.read_text() == "after"
 
 
+def test_an_error_names_the_place_and_not_a_temporary_file(tmp_path):
+    place = tmp_path / "file"
+    place.mkdir()
+    with pytest.raises(IsADirectoryError) as caught, files.replacing(place) as stream:
+        stream.write(b"content")
+    assert caught.value.filename == str(place) and [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
 def test_environment_names_what_decides_numbers():
     facts = runs.environment()
     assert facts["versions"]["torch"].startswith("2.11")

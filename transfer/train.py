@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
 
@@ -82,6 +83,8 @@ def run(
     training.on_main_process(lambda: data_set.check_test(root))
     with training.built_from(cfg_options or {}):
         runner = training.build_runner(resolved, seed, launcher)
+        if cfg_options:
+            _pass_an_image(runner.model)
     with training.claimed(**place, **how) as finished:
         if finished:
             training.say(done)
@@ -132,6 +135,19 @@ def _train_and_test(runner: training.QuietRunner) -> tuple[dict[str, float], dic
     measured = runner.test()
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, hooks.BackboneHook))
     return {name.rpartition("/")[2]: value for name, value in measured.items()}, hook.parameters
+
+
+@torch.no_grad()
+def _pass_an_image(model: torch.nn.Module) -> None:
+    """Send a black image through every layer, so that widths that do not fit show before a run claims its directory."""
+    model = getattr(model, "module", model)
+    was_training = model.training
+    size = (64, 64)
+    sample = DetDataSample(metainfo={"img_shape": size, "ori_shape": size, "scale_factor": (1.0, 1.0)})
+    batch = {"inputs": [torch.zeros(3, *size, dtype=torch.uint8)], "data_samples": [sample]}
+    model.eval()  # running statistics stay
+    model(**model.data_preprocessor(batch), mode="tensor")
+    model.train(was_training)
 
 
 def _join(launcher: str) -> int:

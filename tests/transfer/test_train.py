@@ -236,6 +236,10 @@ def _wrong_option(start, devkit, tmp_path):
     start(options={"batch": 3})
 
 
+def _option_that_fits_no_layer(start, devkit, tmp_path):
+    start(options={"model.rpn_head.in_channels": 5})
+
+
 def _no_data(start, devkit, tmp_path):
     start(data=tmp_path / "nothing")
 
@@ -272,6 +276,7 @@ def _several_processes(start, devkit, tmp_path):
     [
         (_wrong_id, "no id matches 'voc-frosen': did you mean voc-frozen"),
         (_wrong_option, "no setting batch"),
+        (_option_that_fits_no_layer, "model.rpn_head.in_channels=5 do not make anything that can be trained .RuntimeE"),
         (_no_data, "nothing does not exist"),
         (_unlisted_class, "object of class 'green', which is not among the classes red, blue"),
         (_no_backbone_file, "none.safetensors"),

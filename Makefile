@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/resim-bench
 
-.PHONY: help mini mini-study mini-controls photos test check tables regress list data bench
+.PHONY: help mini mini-study mini-controls photos test certify check tables regress list data bench
 .DEFAULT_GOAL := help
 
 help: $(RUN)
@@ -43,6 +43,9 @@ bench: $(RUN)
 
 test: $(RUN)
 	$(BIN)/pytest -n 2 $(ARGS)
+
+certify: $(RUN)
+	@$(BIN)/python -m tests.conformance
 
 check: $(RUN)
 	$(BIN)/ruff format --check .

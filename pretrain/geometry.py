@@ -52,13 +52,16 @@ def overlap_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, window
     return torch.cat((corners, corners + window), dim=2)
 
 
-def correspond(boxes: Tensor, query_crop: Tensor, key_crop: Tensor, view_size: int) -> tuple[Tensor, Tensor]:
+def correspond(
+    boxes: Tensor, query_crop: Tensor, key_crop: Tensor, view_size: int, border: str = "closed"
+) -> tuple[Tensor, Tensor]:
     """Map boxes of the query view into the key view, for a whole batch.
 
     Args:
         boxes: `(R, 4)`, or `(N, R, 4)` where each image has its own, in pixels of the query view.
         query_crop, key_crop: `(N, 4)`, `(left, top, right, bottom)` in the frame of the flipped image.
         view_size: side of both views in pixels.
+        border: `open` where a key box that ends at the right or lower border is not valid [release].
 
     Returns:
         `key_boxes (N, R, 4)` in pixels of the key view, and `valid (N, R)`: query and key box lie inside their
@@ -70,7 +73,10 @@ def correspond(boxes: Tensor, query_crop: Tensor, key_crop: Tensor, view_size: i
     key_extent = (key_crop[:, 2:] - key_crop[:, :2])[:, None].repeat(1, 1, 2)
     image_boxes = query_corner + boxes * (query_extent / view_size)
     key_boxes = (image_boxes - key_corner) * (view_size / key_extent)
-    return key_boxes, _inside(boxes, view_size) & _inside(key_boxes, view_size)
+    valid = _inside(boxes, view_size) & _inside(key_boxes, view_size)
+    if border == "open":
+        valid &= (key_boxes[..., 2:] < view_size).all(dim=-1)
+    return key_boxes, valid
 
 
 def _inside(boxes: Tensor, view_size: int) -> Tensor:
@@ -98,7 +104,7 @@ def batch_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, level: d
 
     Args:
         query_crop, key_crop: `(N, 4)`.
-        level: `window`, `stride` and `anchor`, see `pretrain.methods.MoCo`.
+        level: `window`, `stride`, `anchor` and `border`, see `pretrain.methods.MoCo`.
         group: images of a batch-norm group.
     """
     if level["anchor"] == "view":
@@ -109,7 +115,7 @@ def batch_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, level: d
         query_boxes = overlap_windows(query_crop, key_crop, view_size, level["window"], level["stride"])
     else:
         query_boxes = windows(view_size, level["window"], level["stride"])
-    key_boxes, valid = correspond(query_boxes, query_crop, key_crop, view_size)
+    key_boxes, valid = correspond(query_boxes, query_crop, key_crop, view_size, level.get("border", "closed"))
     return Windows(query_boxes.expand_as(key_boxes), key_boxes, valid, valid_rows(valid, group))
 
 

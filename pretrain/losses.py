@@ -87,7 +87,8 @@ def region_info_nce(
         valid: `(N, R)` bool; other windows change neither value nor gradient.
         temperature: tau of equation (1).
         reduction: `image` takes the mean over an image's windows, then over the images that have one (equation 2);
-            `window` takes one mean over all valid windows (the release).
+            `window` takes one mean over all valid windows; `group` takes it in each batch-norm group, as in each
+            GPU, then over the groups that have one (the release).
         gather: use the keys of all processes.
         rows: of `valid`, see `pretrain.geometry.Windows`; without them the host waits until `valid` is known.
         first: `query` may be that of some batch-norm groups only, `(n, R, D)` from this image of the batch on; the
@@ -112,7 +113,7 @@ def region_info_nce(
         target = sum(map(len, rows[: part.start])) + torch.arange(len(own), device=own.device)
     losses = F.cross_entropy(logits, target, reduction="none")
     right = logits.detach().argmax(dim=1) == target if len(own) else target.bool()
-    return _reduced(losses, right, own, valid, reduction, gather, with_accuracy)
+    return _reduced(losses, right, own, valid, len(valid) // len(rows), reduction, gather, with_accuracy)
 
 
 def dense_info_nce(
@@ -148,7 +149,7 @@ def dense_info_nce(
         for q, k, n in zip(query.split(sizes), key.split(sizes), groups, strict=True)
     ]
     losses, right = map(torch.cat, zip(*contrasts, strict=True))
-    return _reduced(losses, right, own, valid, reduction, world_size() > 1, with_accuracy)
+    return _reduced(losses, right, own, valid, len(valid) // len(rows), reduction, world_size() > 1, with_accuracy)
 
 
 def dense_negatives(key_map: Tensor) -> Tensor:
@@ -169,8 +170,8 @@ def _at(pooled, rows, first=0) -> Tensor:
     return pooled.flatten(0, 1).index_select(0, rows - first * pooled.shape[1])
 
 
-def _reduced(losses, right, rows, valid, reduction, distributed, with_accuracy):
-    """The share of some rows, whose losses are `(V,)`, in the mean by image or by window, and in the accuracy.
+def _reduced(losses, right, rows, valid, group, reduction, distributed, with_accuracy):
+    """The share of some rows, whose losses are `(V,)`, in the mean by image, window or group, and in the accuracy.
 
     Where `distributed`, the divisors count the windows of all processes.
     """
@@ -180,8 +181,12 @@ def _reduced(losses, right, rows, valid, reduction, distributed, with_accuracy):
         weights, count = counts / in_image.clamp(min=1), (in_image > 0).sum()
     elif reduction == "window":
         weights, count = counts, in_image.sum()
+    elif reduction == "group":
+        in_group = in_image.view(-1, group).sum(dim=1)
+        weights = counts / in_group.clamp(min=1).repeat_interleave(group)[:, None]
+        count = (in_group > 0).sum()
     else:
-        raise ValueError(f"reduction is 'image' or 'window', not {reduction!r}")
+        raise ValueError(f"reduction is 'image', 'window' or 'group', not {reduction!r}")
     scale = 1
     if distributed:
         count, scale = all_reduce_sum(count), world_size()

@@ -100,7 +100,8 @@ class LevelSettings(Schema):
     dim: Whole
     anchor: one_of("query", "overlap", "view")
     negatives: one_of("windows", "dense", "dense-group")
-    reduction: one_of("image", "window")
+    reduction: one_of("image", "window", "group")
+    border: one_of("closed", "open") = "closed"
     positives: one_of("same", "permuted") = "same"
 
 
@@ -160,9 +161,10 @@ class MoCo(BaseModel):
         backbone: of `pretrain.encoders.resnet`.
         dim, queue, momentum, temperature: MoCo-v2's D, K, m and tau.
         levels: the region losses by the name of their map: `map_stride`, `window` and `stride` in pixels of the
-            view, `dim` of the embedding, `anchor` of the grid (`query` or `overlap`), `reduction` (`image` or
-            `window`) and `negatives`: `windows` (equation 2) or, as the release has them, `dense` (every position of
-            all key maps) or `dense-group` (of the key maps of the window's batch-norm group, that is of one GPU).
+            view, `dim` of the embedding, `anchor` of the grid (`query` or `overlap`), `reduction` (`image`,
+            `window` or `group`), `border` (whether a window may reach the key view's right and lower border, `closed`,
+            or has to end before, `open`) and `negatives`: `windows` (equation 2) or, as the release has them, `dense`
+            (every position of all key maps) or `dense-group` (of those of the window's batch-norm group, of one GPU).
             For controls: `anchor="view"` has one window, the whole of each view; `positives="permuted"` compares each
             window with another of its image; `head` (of `pretrain.encoders.HEADS`) replaces the region head of C4.
         instance_weight: lambda of the total, sum of the regions' losses + lambda * the instance's.

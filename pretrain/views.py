@@ -102,22 +102,43 @@ def draw_pair(rng: np.random.Generator, width: int, height: int, spec: dict) -> 
     return query, key
 
 
-def _jitter(image: np.ndarray, view: View) -> np.ndarray:
+def _jitter(image: np.ndarray, view: View, _) -> np.ndarray:
     for step, factor in view.jitter:
         image = JITTER_STEPS[step](image, factor)
     return image
 
 
-def _grayscale(image: np.ndarray, view: View) -> np.ndarray:
+def _grayscale(image: np.ndarray, view: View, _) -> np.ndarray:
     return _saturation(image, 0) if view.grayscale else image
 
 
-def _blur(image: np.ndarray, view: View) -> np.ndarray:
+def _sampled_gaussian(sigma: float) -> np.ndarray:
+    """At whole pixels, three standard deviations on either side; below 0.5 it does next to nothing."""
+    return cv2.getGaussianKernel(2 * math.ceil(3 * sigma) + 1, sigma)
+
+
+def _three_boxes(sigma: float) -> np.ndarray:
+    """Pillow's GaussianBlur, MoCo's, in one: three means over boxes whose ends count in part, of the same variance.
+
+    Source: Gwosdek et al., "Theoretical Foundations of Gaussian Convolution by Extended Box Filtering", section 2.
+    """
+    variance = sigma**2 / 3
+    whole = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)
+    end = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))
+    box = np.array([end, *[1.0] * (2 * whole + 1), end])
+    box /= box.sum()
+    return np.convolve(np.convolve(box, box), box)[:, None]
+
+
+BLURS = {"gaussian": (_sampled_gaussian, cv2.BORDER_REFLECT_101), "boxes": (_three_boxes, cv2.BORDER_REPLICATE)}
+
+
+def _blur(image: np.ndarray, view: View, spec: dict) -> np.ndarray:
     if view.blur_sigma is None:
         return image
-    # Three standard deviations on either side; the Gaussian beyond weighs under 0.3 %.
-    kernel = cv2.getGaussianKernel(2 * math.ceil(3 * view.blur_sigma) + 1, view.blur_sigma)
-    return cv2.sepFilter2D(image, -1, kernel, kernel)  # exact, and faster than cv2.GaussianBlur
+    kernel_of, border = BLURS[spec.get("blur", "gaussian")]
+    kernel = kernel_of(view.blur_sigma)
+    return cv2.sepFilter2D(image, -1, kernel, kernel, borderType=border)  # exact, and faster than cv2.GaussianBlur
 
 
 PHOTOMETRIC = {"jitter": _jitter, "grayscale": _grayscale, "blur": _blur}
@@ -159,6 +180,7 @@ class ViewSettings(Schema):
         says(f"a list of {', '.join(PHOTOMETRIC)}, each at most once, in the order of their turn"),
     ]
     ratio: Span = (3 / 4, 4 / 3)
+    blur: one_of(*BLURS) = "gaussian"
 
     @model_validator(mode="after")
     def _goes_together(self):
@@ -175,7 +197,7 @@ def render(image: Tensor, view: View, spec: dict) -> Tensor:
     Args:
         image: `(H, W, 3)` uint8, RGB (float32 works where no colour step is drawn).
         view: its draws.
-        spec: the recipe's `views`: side `size` in pixels, and the order of the steps, `photometric`.
+        spec: the recipe's `views`: side `size` in pixels, the steps in their order, `photometric`, the kind of `blur`.
 
     Returns:
         `(S, S, 3)` of the image's dtype, contiguous.
@@ -187,7 +209,7 @@ def render(image: Tensor, view: View, spec: dict) -> Tensor:
     pixels = F.interpolate(crop, size=[spec["size"]] * 2, mode="bilinear", antialias=True).permute(0, 2, 3, 1)[0]
     pixels = (pixels.flip(1) if view.flip else pixels).numpy()
     for step in spec["photometric"]:
-        pixels = PHOTOMETRIC[step](pixels, view)
+        pixels = PHOTOMETRIC[step](pixels, view, spec)
     return torch.from_numpy(pixels)
 
 

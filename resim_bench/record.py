@@ -3,7 +3,8 @@
     {"schema": 1,
      "pretrain": {"id", "seed", "epochs", "backbone_sha256", "protocol", "overrides", "deviations", "data"},
      "transfer": {"id", "seed", "protocol", "overrides", "deviations", "data"},
-     "metrics": {"AP": …, "AP50": …, "AP75": …},       unrounded, in per cent; of COCO "box_AP" … "mask_AP75"
+     "metrics": {"AP": …, "AP50": …, "AP75": …},       unrounded, in per cent; of COCO "box_AP" … "mask_AP75"; of voc-*
+                                                       also "printed_AP" …, of detections as Detectron2 rounds them
      "versions": {package: version}, "commit": …, "device": …, "seconds": …, "finished": ISO-8601, UTC}
 
 `overrides` is {dotted key: value given on the command line}; `deviations` is {setting: [canonical, run]}, empty

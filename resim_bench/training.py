@@ -50,14 +50,15 @@ class DrawSampler(Sampler):
         batch_size: samples a process takes at a time.
         drop_last: leave out the end of a permutation that fills no batch, as training by epochs does.
         group_by_aspect: emit blocks of `batch_size` samples that are all wide or all tall.
+        square: which of them an image is that is neither; Detectron2 says tall.
     """
 
-    def __init__(self, dataset, seed, batch_size, drop_last=False, group_by_aspect=False):
+    def __init__(self, dataset, seed, batch_size, drop_last=False, group_by_aspect=False, square="wide"):
         self.rank, self.world_size = get_dist_info()
         self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
         total = batch_size * self.world_size
         self.size = len(dataset) // total * total if drop_last else len(dataset)
-        self.group_by_aspect = group_by_aspect
+        self.group_by_aspect, self.square = group_by_aspect, square
         self.start = 0
 
     def _stream(self) -> Iterator[tuple[int, int]]:
@@ -72,7 +73,8 @@ class DrawSampler(Sampler):
         waiting: dict[bool, list] = {False: [], True: []}
         for draw, index in draws:
             info = self.dataset.get_data_info(index)
-            group = waiting[info["width"] < info["height"]]
+            width, height = info["width"], info["height"]
+            group = waiting[width < height or (width == height and self.square == "tall")]
             group.append((draw, index))
             if len(group) == self.batch_size:
                 yield from group

@@ -8,6 +8,7 @@ import pandas as pd
 
 from resim_bench.experiments import given, how_to_get
 from tables import claims, layout, studies
+from tables.collect import HELD
 from tables.compare import ABOVE, BELOW, BOUND, COMPARED, DEVIATES, NO_CHECKPOINT, PRIOR_STD
 from tables.paper import Row, Table, load_claims, load_tables
 
@@ -80,6 +81,13 @@ def _remarks(tables: Sequence[Table], frame: pd.DataFrame, heads: pd.DataFrame, 
     by_id = {table.id: table for table in tables}
     several = len(tables) > 1
     items = deviating(heads, lambda line: _name(by_id[line.table], line.row, several), named)
+    held = defaultdict(list)
+    for line in heads[heads.verdict.isin(COMPARED)].itertuples():
+        if line.held:
+            held[line.held].append(_name(by_id[line.table], line.row, several))
+    for images, names in held.items():
+        number = " or ".join(map(str, images))
+        items.append(("•", f"{', '.join(names)}: {number} images a process, padded together; in the original, {HELD}."))
     verdicts = {(line.table, line.row): line.verdict for line in heads.itertuples()}
     for line in frame.itertuples():
         if line.verdict in (BELOW, ABOVE) and line.verdict != verdicts[line.table, line.row]:

@@ -1,10 +1,10 @@
-"""Detectron2's heads where MMDetection's differ: res5 with one more norm, and how the mask predictor starts.
+"""Detectron2's parts where MMDetection's differ: res5 with one more norm, the RPN's targets, what the heads start from.
 
 Importing mmdet takes seconds and only building a model needs it: it is imported there.
 """
 
 from mmengine.model import BaseModule
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, TASK_UTILS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
 
@@ -76,3 +76,72 @@ def detectron2_mask_head(**settings) -> nn.Module:
             nn.init.normal_(self.conv_logits.weight, std=0.001)
 
     return Detectron2MaskHead(**settings)
+
+
+@TASK_UTILS.register_module(name="Detectron2Assigner")
+def detectron2_assigner(**settings):
+    """MMDetection's `MaxIoUAssigner`, in which a positive always has the object that it overlaps most.
+
+    MMDetection hands an anchor that is the best of several objects to the last of these; Detectron2's
+    `set_low_quality_matches_` (modeling/matcher.py) makes it positive and leaves it its own best object.
+    """
+    from mmdet.models.task_modules.assigners import MaxIoUAssigner
+
+    class Detectron2Assigner(MaxIoUAssigner):
+        def assign_wrt_overlaps(self, overlaps, gt_labels):
+            result = super().assign_wrt_overlaps(overlaps, gt_labels)
+            positive = result.gt_inds > 0
+            if positive.any():
+                best = overlaps[:, positive].argmax(0)
+                result.gt_inds[positive], result.labels[positive] = best + 1, gt_labels[best]
+            return result
+
+    return Detectron2Assigner(**settings)
+
+
+@MODELS.register_module(name="Detectron2RPNHead")
+def detectron2_rpn_head(**settings) -> nn.Module:
+    """MMDetection's `RPNHead`, which trains on every anchor of the batch and divides by a number that is fixed.
+
+    MMDetection leaves out anchors whose cell is padding, and divides by the number of sampled anchors, counting none as
+    one; Detectron2 (modeling/proposal_generator/rpn.py) keeps the first and divides by what is to be sampled.
+    """
+    from mmdet.models.dense_heads import RPNHead
+
+    class Detectron2RPNHead(RPNHead):
+        def get_anchors(self, *args, **kwargs):
+            anchors, flags = super().get_anchors(*args, **kwargs)
+            return anchors, [[level.new_ones(level.shape) for level in image] for image in flags]
+
+        def get_targets(self, anchor_list, *args, **kwargs):
+            *targets, _ = super().get_targets(anchor_list, *args, **kwargs)
+            return *targets, self.train_cfg["sampler"]["num"] * len(anchor_list)
+
+    return Detectron2RPNHead(**settings)
+
+
+def _without_empty_boxes(box_head: type[nn.Module]) -> type[nn.Module]:
+    """A box head of MMDetection that drops detections without area, as Detectron2's post-processing does."""
+
+    class Detectron2BBoxHead(box_head):
+        def _predict_by_feat_single(self, *args, **kwargs):
+            found = super()._predict_by_feat_single(*args, **kwargs)
+            return found[(found.bboxes[:, 2:] > found.bboxes[:, :2]).all(1)]
+
+    return Detectron2BBoxHead
+
+
+@MODELS.register_module(name="Detectron2BBoxHead")
+def detectron2_bbox_head(**settings) -> nn.Module:
+    """MMDetection's `BBoxHead` without detections of no area."""
+    from mmdet.models.roi_heads.bbox_heads import BBoxHead
+
+    return _without_empty_boxes(BBoxHead)(**settings)
+
+
+@MODELS.register_module(name="Detectron2FCBBoxHead")
+def detectron2_fc_bbox_head(**settings) -> nn.Module:
+    """MMDetection's `Shared2FCBBoxHead` without detections of no area."""
+    from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
+
+    return _without_empty_boxes(Shared2FCBBoxHead)(**settings)

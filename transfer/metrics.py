@@ -1,8 +1,9 @@
-"""Average precision as the paper's tables mean it, unrounded.
+"""Average precision as the paper's tables mean it.
 
 VOC: 11 points of VOC07, mean over ten IoU thresholds. The definition is Detectron2's
-(`detectron2/evaluation/pascal_voc_evaluation.py`; reference section 2), without its rounding of scores and boxes: a
-detection is compared with the ground truth of its image and class that it overlaps most, difficult objects included.
+(`detectron2/evaluation/pascal_voc_evaluation.py`): a detection is compared with the ground truth of its image and class
+that it overlaps most, difficult objects included. Detectron2 writes scores with three decimals and corners with one
+before it compares them; published numbers are of that kind, and `as_printed` does the same.
 
 COCO: pycocotools' own evaluation of boxes and masks, the one of records; faster-coco-eval's is equal and three to
 seven times as fast, for validation.
@@ -165,15 +166,48 @@ def _eleven_points(hit, ignored, objects: int) -> float:
     return best[np.clip(needed - 1, 0, len(found))].mean()
 
 
+def as_printed(detections: Sequence[dict]) -> list[dict]:
+    """The detections as Detectron2 writes them: scores to three decimals, corners to one, in pixels from 1.
+
+    Of equal scores, those of earlier images come first, as everywhere here; Detectron2 leaves that to numpy's sort.
+
+    Args:
+        detections: as `voc_average_precision` has them.
+    """
+    from_one = np.array([1, 1, 0, 0], np.float32)
+
+    def rounded(values, decimals):
+        return np.char.mod(f"%.{decimals}f", values).astype(np.float64)
+
+    return [
+        image
+        | {
+            "boxes": rounded(_array(image["boxes"]).reshape(-1, 4) + from_one, 1) - from_one,
+            "scores": rounded(_array(image["scores"]), 3),
+        }
+        for image in detections
+    ]
+
+
+PRINTED = "printed_"  # before the name of a metric that Detectron2's rounding went into
+
+
 @METRICS.register_module()
 class VOCAveragePrecision(BaseMetric):
     """`voc_average_precision` of a test loop: `voc/AP`, `voc/AP50` and `voc/AP75`, unrounded, in per cent.
 
     Expects a data set with `metainfo["classes"]` and samples whose `gt_instances` are the objects to find and whose
     `ignored_instances` are the difficult ones.
+
+    Args:
+        printed: also give `voc/printed_AP` … `voc/printed_AP75`, of the detections `as_printed`.
     """
 
     default_prefix = "voc"
+
+    def __init__(self, printed=False, **kwargs):
+        super().__init__(**kwargs)
+        self.printed = printed
 
     def process(self, data_batch, data_samples):
         """Keep the predictions and the ground truth of a batch."""
@@ -191,9 +225,14 @@ class VOCAveragePrecision(BaseMetric):
             self.results.append((detections, ground_truth))
 
     def compute_metrics(self, results):
-        """The three numbers over all images."""
+        """The three numbers over all images, or six."""
         detections, ground_truth = zip(*results, strict=True)
-        return voc_average_precision(detections, ground_truth, len(self.dataset_meta["classes"]))
+        classes = len(self.dataset_meta["classes"])
+        metrics = voc_average_precision(detections, ground_truth, classes)
+        if self.printed:
+            printed = voc_average_precision(as_printed(detections), ground_truth, classes)
+            metrics |= {PRINTED + name: value for name, value in printed.items()}
+        return metrics
 
 
 def coco_average_precision(

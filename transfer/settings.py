@@ -79,6 +79,7 @@ class VOCMetric(Open):
     """Of `transfer.metrics`."""
 
     type: Literal["VOCAveragePrecision"]
+    printed: Flag = False
 
 
 class COCOMetric(Open):

@@ -103,6 +103,7 @@ def run(
                     "deviations": runs.deviations(protocols.summary(canonical), protocol)
                     | _data_deviations(cfg.expected_data, facts),
                     "data": facts,
+                    "images_per_process": cfg.total_batch // world_size,
                     "survey": {split: survey.facts() for split, survey in zip(("train", "test"), surveys, strict=True)},
                     "parameters": parameters,
                     "changes": runner.changes,

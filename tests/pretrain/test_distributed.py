@@ -17,8 +17,8 @@ LEVELS = {
     "dense-group": {"c4": LEVEL | {"negatives": "dense-group", "reduction": "window"}},
     "fpn": PYRAMID,
     "fpn-release": {
-        "p4": PYRAMID["p4"] | {"negatives": "dense", "reduction": "window"},
-        "p3": PYRAMID["p3"] | {"negatives": "dense-group", "reduction": "window"},
+        "p4": PYRAMID["p4"] | {"negatives": "dense", "reduction": "group", "border": "open"},
+        "p3": PYRAMID["p3"] | {"negatives": "dense-group", "reduction": "group", "border": "open"},
     },
 }
 

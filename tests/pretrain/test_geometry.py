@@ -63,6 +63,15 @@ def test_validity_is_closed_with_a_little_slack():
     assert correspond(boxes, crop, crop, 224)[1].tolist() == [[True, True, False, False]]
 
 
+def test_a_window_may_have_to_end_before_the_border_of_the_key_view():
+    crop = torch.tensor([[0.0, 0.0, 224.0, 224.0]])
+    boxes = torch.tensor([[0.0, 0, 48, 48], [176, 0, 224, 48], [0, 176, 48, 224], [170, 170, 223.9, 223.9]])
+    assert correspond(boxes, crop, crop, 224, "open")[1].tolist() == [[True, False, False, True]]
+    level = {"window": 48, "stride": 16, "anchor": "overlap"}
+    counts = [batch_windows(crop, crop, 224, level | b, 1).valid.sum().item() for b in ({}, {"border": "open"})]
+    assert counts == [144, 121], "of 12 x 12, those in the last column and row end at the border"
+
+
 def test_crops_that_do_not_overlap_have_no_valid_window():
     left, right = torch.tensor([[0.0, 0, 100, 100]]), torch.tensor([[200.0, 0, 300, 100]])
     assert not correspond(windows(224, 48, 32), left, right, 224)[1].any()

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pretrain import losses
+from pretrain.geometry import valid_rows
 from pretrain.losses import dense_info_nce, dense_negatives, instance_info_nce, region_info_nce
 from tests.references import regions
 
@@ -39,6 +40,18 @@ def test_dense_loss_equals_the_loops(reduction, groups, seed):
         negatives = torch.stack((negatives, negatives.flip(1)))
     expected = regions.dense_info_nce(query, key, valid, negatives, TAU, reduction)
     assert dense_info_nce(query, key, valid, negatives, TAU, reduction).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("loss", ["region_info_nce", "dense_info_nce"])
+@pytest.mark.parametrize("group", [1, 2, 4])
+def test_a_mean_by_group_equals_the_loops(loss, group, seed):
+    """As the release has it: a mean over the windows of a GPU, then over the GPUs."""
+    query, key, valid, negatives = random_case(seed)
+    more = (negatives,) if loss == "dense_info_nce" else ()
+    expected = getattr(regions, loss)(query, key, valid, *more, TAU, "group", group)
+    found = getattr(losses, loss)(query, key, valid, *more, TAU, "group", rows=valid_rows(valid, group))
+    assert found.item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_the_reductions_differ_and_have_the_contract_s_defaults():

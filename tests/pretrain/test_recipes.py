@@ -38,6 +38,7 @@ MOCO = {
     "views.grayscale_p": 0.2,
     "views.blur_sigma": [0.1, 2.0],
     "views.blur_p": 0.5,
+    "views.blur": "boxes",
     "views.photometric": ["jitter", "grayscale", "blur"],
 }
 C4 = {  # the paper's window; the embedding's 128 is ours
@@ -92,8 +93,10 @@ def test_the_release_s_variant_differs_by_what_the_release_does_otherwise():
     assert runs.deviations(settings("in1k-resim-fpn-200ep"), settings("in1k-resim-fpn-200ep-release")) == {
         "model.levels.p4.negatives": ["windows", "dense"],
         "model.levels.p3.negatives": ["windows", "dense-group"],
-        "model.levels.p4.reduction": ["image", "window"],
-        "model.levels.p3.reduction": ["image", "window"],
+        "model.levels.p4.reduction": ["image", "group"],
+        "model.levels.p3.reduction": ["image", "group"],
+        "model.levels.p4.border": [None, "open"],
+        "model.levels.p3.border": [None, "open"],
         "views.photometric": [["jitter", "grayscale", "blur"], ["blur", "jitter", "grayscale"]],
     }
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
+from PIL import Image, ImageFilter
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from pretrain.bench.data import photograph
@@ -171,6 +172,31 @@ def test_a_photometric_step_is_torchvision_s(drawn):
     view = replace(View(False, (0, 0, 250, 188), (), False, None), **drawn)
     for image in photographs(2):
         assert difference(image, view, SPEC, "tensor").max() <= STEP_MOST
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5, 2.0])
+def test_three_boxes_blur_as_pillow_does(sigma):
+    """Pillow rounds after each of six passes and extends the border before each: that is all that differs."""
+    view = View(False, (0, 0, 250, 188), (), False, sigma)
+    noise = torch.randint(0, 256, (188, 250, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    for image, inside, anywhere in ((noise, 3, 30), *((photo, 3, 12) for photo in photographs(2))):
+        plain = render(image, replace(view, blur_sigma=None), SPEC).numpy()
+        theirs = np.asarray(Image.fromarray(plain).filter(ImageFilter.GaussianBlur(sigma))).astype(int)
+        apart = np.abs(render(image, view, SPEC | {"blur": "boxes"}).numpy() - theirs)
+        assert apart[8:-8, 8:-8].max() <= inside and apart.max() <= anywhere and apart.mean() < 1.1
+
+
+def test_a_sampled_gaussian_hardly_blurs_below_half_a_pixel():
+    """Why the paper's recipes blur by boxes: deviations of white noise in levels, as docs/choices.md has them."""
+    noise = torch.randint(0, 256, (224, 224, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    deviations = {}
+    for blur in ("gaussian", "boxes"):
+        for sigma in (0.2, 0.35, 0.5, 1.0):
+            view = View(False, (0, 0, 224, 224), (), False, sigma)
+            deviations[blur, sigma] = render(noise, view, SPEC | {"blur": blur}).double().std().item()
+    found = {key: round(value) for key, value in deviations.items()}
+    assert [found["gaussian", sigma] for sigma in (0.2, 0.35, 0.5, 1.0)] == [74, 69, 47, 21]
+    assert [found["boxes", sigma] for sigma in (0.2, 0.35, 0.5, 1.0)] == [68, 58, 47, 21]
 
 
 @pytest.mark.parametrize("spec", [SPEC, RELEASE], ids=["moco", "release"])

@@ -50,8 +50,11 @@ def _loss(positive, others):
     return -math.log(math.exp(positive) / (math.exp(positive) + sum(math.exp(o) for o in others)))
 
 
-def _mean(losses, reduction):
-    """`losses[n]` is the list of an image's losses."""
+def _mean(losses, reduction, group=None):
+    """`losses[n]` is the list of an image's losses; `group` images share a GPU."""
+    if reduction == "group":
+        gpus = [sum(losses[first : first + group], []) for first in range(0, len(losses), group)]
+        return _mean(gpus, "image")
     losses = [image for image in losses if image]
     if not losses:
         return 0.0
@@ -60,7 +63,7 @@ def _mean(losses, reduction):
     return sum(sum(image) for image in losses) / sum(len(image) for image in losses)
 
 
-def region_info_nce(query, key, valid, temperature, reduction):
+def region_info_nce(query, key, valid, temperature, reduction, group=None):
     """Equation (2): three loops, over images, their windows, and all other valid windows."""
     losses = []
     for n in range(len(query)):
@@ -76,10 +79,10 @@ def region_info_nce(query, key, valid, temperature, reduction):
             ]
             image.append(_loss(_similarity(query[n, i], key[n, i], temperature), others))
         losses.append(image)
-    return _mean(losses, reduction)
+    return _mean(losses, reduction, group)
 
 
-def dense_info_nce(query, key, valid, negatives, temperature, reduction):
+def dense_info_nce(query, key, valid, negatives, temperature, reduction, group=None):
     """The release's variant: three loops, over images, their windows, and the negatives of their group."""
     negatives = negatives if negatives.dim() == 3 else negatives[None]
     per_group = len(query) // len(negatives)
@@ -91,4 +94,4 @@ def dense_info_nce(query, key, valid, negatives, temperature, reduction):
                 others = [_similarity(query[n, i], k, temperature) for k in negatives[n // per_group]]
                 image.append(_loss(_similarity(query[n, i], key[n, i], temperature), others))
         losses.append(image)
-    return _mean(losses, reduction)
+    return _mean(losses, reduction, group)

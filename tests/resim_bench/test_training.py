@@ -115,3 +115,26 @@ def test_processes_that_cannot_be_connected_are_said(monkeypatch):
     monkeypatch.setattr(torch.distributed, "init_process_group", refused)
     with pytest.raises(UserError, match=r"cannot connect the processes \(no port\): start all of them by torchrun"):
         training.join_processes("pytorch")
+
+
+class Shapes:
+    """A data set of images of these (width, height)."""
+
+    def __init__(self, *shapes):
+        self.shapes = shapes
+
+    def __len__(self):
+        return len(self.shapes)
+
+    def get_data_info(self, index):
+        return dict(zip(("width", "height"), self.shapes[index], strict=True))
+
+
+@pytest.mark.parametrize("square", ["wide", "tall"])
+def test_a_square_image_is_grouped_with_those_that_are_said(square):
+    shapes = Shapes((4, 3), (3, 4), (2, 2), (5, 3), (3, 5), (6, 6))
+    stream = iter(training.DrawSampler(shapes, seed=0, batch_size=2, group_by_aspect=True, square=square))
+    for _ in range(30):
+        pair = [shapes.shapes[index] for _, index in (next(stream), next(stream))]
+        kinds = {"tall" if w < h else "wide" if w > h else square for w, h in pair}
+        assert len(kinds) == 1

@@ -127,7 +127,12 @@ SHARED = {
         kind(b.trunk) == {torch.nn.SyncBatchNorm} and all(m.training for m in norms(b.trunk))
     ),
     "predictor init": lambda b: spread_is(b.box.fc_cls.weight, 0.01) and spread_is(b.box.fc_reg.weight, 0.001),
-    "RPN matching": lambda b: assigner(b.rpn.assigner) == (0.7, 0.3, True) and b.rpn.assigner.min_pos_iou == 0,
+    "RPN matching": lambda b: (
+        assigner(b.rpn.assigner) == (0.7, 0.3, True)
+        and b.rpn.assigner.min_pos_iou == 0
+        and type(b.rpn.assigner).__name__ == "Detectron2Assigner"
+        and type(b.rpn).__name__ == "Detectron2RPNHead"
+    ),
     "RPN sampling": lambda b: (
         sampler(b.rpn.sampler) == ("RandomSampler", 256, 0.5, -1, False) and b.rpn.train_cfg.allowed_border == -1
     ),
@@ -174,7 +179,7 @@ SHARED = {
     "Pillow decodes": lambda b: {d.pipeline.transforms[0] for d in (b.train, b.test)} == {datasets.read_pixels},
     "batching": lambda b: (
         (b.cfg.train_dataloader.batch_size, dict(b.cfg.train_dataloader.sampler))
-        == (16, dict(type="DrawSampler", batch_size=16, group_by_aspect=True))
+        == (16, dict(type="DrawSampler", batch_size=16, group_by_aspect=True, square="tall"))
     ),
     "optimiser": lambda b: (
         type(b.optim.optimizer) is torch.optim.SGD

@@ -21,6 +21,7 @@ from transfer.metrics import (
     THRESHOLDS,
     COCOAveragePrecision,
     VOCAveragePrecision,
+    as_printed,
     coco_average_precision,
     voc_average_precision,
 )
@@ -153,6 +154,36 @@ def test_the_metric_of_the_test_loop_reads_samples():
     metric.dataset_meta = {"classes": ("one",)}
     metric.process(None, [sample])
     assert metric.evaluate(1) == {"voc/AP": 100, "voc/AP50": 100, "voc/AP75": 100}
+
+
+def test_printed_detections_are_rounded_as_detectron2_writes_them():
+    """Corners in pixels from 1 with one decimal, scores with three, as Python's formats round."""
+    boxes = np.array([[0.04, 1.26, 10.25, 20.75], [99.951, 0, 120.05, 30]], np.float32)
+    (found,) = as_printed([{"boxes": boxes, "scores": np.array([0.12345, 0.9996], np.float32), "labels": [1, 2]}])
+    one = np.float32(1)
+    rows = [[f"{x0 + one:.1f}", f"{y0 + one:.1f}", f"{x1:.1f}", f"{y1:.1f}"] for x0, y0, x1, y1 in boxes]
+    assert found["boxes"].tolist() == [[float(x0) - 1, float(y0) - 1, float(x1), float(y1)] for x0, y0, x1, y1 in rows]
+    assert found["scores"].tolist() == [0.123, 1.0] and found["labels"] == [1, 2]
+
+
+def test_the_metric_gives_the_printed_numbers_beside_the_unrounded():
+    """A detection whose IoU is just above .5 and, rounded, just below; scores that differ by less than .0005."""
+    ground_truth = {"bboxes": torch.tensor([[0.0, 0, 100, 100]]), "labels": torch.tensor([0])}
+    sample = {
+        "pred_instances": {
+            "bboxes": torch.tensor([[0.0, 0, 100, 50.04]]),
+            "scores": torch.tensor([0.9]),
+            "labels": torch.tensor([0]),
+        },
+        "gt_instances": ground_truth,
+        "ignored_instances": {"bboxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.long)},
+    }
+    metric = VOCAveragePrecision(printed=True)
+    metric.dataset_meta = {"classes": ("one",)}
+    metric.process(None, [sample])
+    found = metric.evaluate(1)
+    assert found["voc/AP50"] == 100 and found["voc/printed_AP50"] == 0
+    assert list(found) == [f"voc/{p}{name}" for p in ("", "printed_") for name in ("AP", "AP50", "AP75")]
 
 
 @pytest.fixture

@@ -96,6 +96,10 @@ ROWS = {
         [(fc.in_features, fc.out_features) for fc in b.box.shared_fcs] == [(256 * 7 * 7, 1024), (1024, 1024)]
         and not len(b.box.shared_convs)
     ),
+    "box head: fc start as c2_xavier": lambda b: (
+        all(spread_is(fc.weight, (1 / fc.in_features) ** 0.5) and not fc.bias.any() for fc in b.box.shared_fcs)
+        and all(fc.weight.abs().max() <= (3 / fc.in_features) ** 0.5 for fc in b.box.shared_fcs)
+    ),
     "box head: 81 scores, 320 deltas": lambda b: (b.box.fc_cls.out_features, b.box.fc_reg.out_features) == (81, 320),
     "mask head: 4 convs, deconv, 80 masks": lambda b: (
         [tuple(c.conv.weight.shape) for c in b.roi.mask_head.convs] == [(256, 256, 3, 3)] * 4

@@ -29,10 +29,21 @@ model = dict(
         init_cfg=None,
     ),
     neck=dict(norm_cfg=norm_cfg, init_cfg=dict(type="Caffe2Xavier", layer="Conv2d")),
-    roi_head=dict(mask_head=dict(type="Detectron2MaskHead")),
+    rpn_head=dict(type="Detectron2RPNHead"),
+    roi_head=dict(
+        bbox_head=dict(
+            type="Detectron2FCBBoxHead",
+            init_cfg=[
+                dict(type="Normal", std=0.01, override=dict(name="fc_cls")),
+                dict(type="Normal", std=0.001, override=dict(name="fc_reg")),
+                dict(type="Caffe2Xavier", override=dict(name="shared_fcs")),
+            ],
+        ),
+        mask_head=dict(type="Detectron2MaskHead"),
+    ),
     train_cfg=dict(
         # Detectron2 keeps the best anchor of every object, however small its IoU, and no such proposal.
-        rpn=dict(assigner=dict(min_pos_iou=0.0)),
+        rpn=dict(assigner=dict(type="Detectron2Assigner", min_pos_iou=0.0)),
         rcnn=dict(assigner=dict(match_low_quality=False)),
     ),
 )

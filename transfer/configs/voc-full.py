@@ -31,12 +31,13 @@ model = dict(
         zero_init_residual=False,
         init_cfg=None,
     ),
+    rpn_head=dict(type="Detectron2RPNHead"),
     roi_head=dict(
         shared_head=dict(_delete_=True, type="ResLayerExtraNorm", depth=50, stride=2, norm_cfg=norm_cfg, frozen=False),
-        bbox_head=dict(num_classes=20),
+        bbox_head=dict(type="Detectron2BBoxHead", num_classes=20),
     ),
     # Detectron2 keeps the best anchor of every object, however small its IoU.
-    train_cfg=dict(rpn=dict(assigner=dict(min_pos_iou=0.0))),
+    train_cfg=dict(rpn=dict(assigner=dict(type="Detectron2Assigner", min_pos_iou=0.0))),
 )
 
 # Pillow reads and scales, as in Detectron2: its bilinear filter smooths when it shrinks, OpenCV's does not.
@@ -67,7 +68,7 @@ test_dataloader = dict(
     dataset=dict(type="VOCFolder", data_root=data_root, split="test", pipeline=test_pipeline),
 )
 val_dataloader = test_dataloader
-test_evaluator = dict(type="VOCAveragePrecision")
+test_evaluator = dict(type="VOCAveragePrecision", printed=True)
 val_evaluator = test_evaluator
 
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)

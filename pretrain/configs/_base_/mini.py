@@ -12,7 +12,19 @@ model = dict(
     momentum=0.99,
     bn_group=32,
 )
-views = dict(size=56, blur_sigma=(0.1, 0.5))
+# As the first edition of the study ran: a sampled Gaussian, which does next to nothing to views of this size.
+views = dict(
+    _delete_=True,
+    size=56,
+    scale=(0.2, 1.0),
+    flip="independent",
+    jitter=(0.4, 0.4, 0.4, 0.1),
+    jitter_p=0.8,
+    grayscale_p=0.2,
+    blur_sigma=(0.1, 0.5),
+    blur_p=0.5,
+    photometric=("jitter", "grayscale", "blur"),
+)
 batch = 64
 epochs = 8
 optimizer = dict(lr=0.06)

@@ -23,6 +23,7 @@ views = dict(
     grayscale_p=0.2,
     blur_sigma=(0.1, 2.0),
     blur_p=0.5,
+    blur="boxes",
     photometric=("jitter", "grayscale", "blur"),
 )
 batch = 256  # in total, over all processes

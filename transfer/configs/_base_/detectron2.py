@@ -12,7 +12,7 @@ train_dataloader = dict(
     batch_size=total_batch,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type="DrawSampler", batch_size=total_batch, group_by_aspect=True),
+    sampler=dict(type="DrawSampler", batch_size=total_batch, group_by_aspect=True, square="tall"),
 )
 test_dataloader = dict(
     batch_size=1,

@@ -1,5 +1,6 @@
 """What a pre-training will take: a few iterations of it, measured, for `resim-bench plan`."""
 
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -31,7 +32,7 @@ def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None
     recipe = train.load_recipe(pretrain_id, cfg_options)
     train.check(recipe, recipe.dataset.images, world_size=1)
     with tempfile.TemporaryDirectory() as folder:
-        root = _images(recipe, data, Path(folder))
+        root = _images(recipe, data, Path(folder)) if train.sees_images(recipe) else Path(folder)
         batch = recipe.batch
         if not torch.cuda.is_available():
             batch = plan.probe_batch(batch, recipe.views.size**2, recipe.model.get("bn_group", 1))
@@ -78,12 +79,14 @@ def _training(pretrain_id, recipe, root, folder, options, started) -> Probe:
 
 def _calibration(pretrain_id, recipe, root, folder, options, started) -> Probe:
     """Of an untrained backbone: batches without a step, which every process calibrates on."""
-    for batches in (1, 3):  # the first run warms up
+    for batches in (1, 3) if recipe.calibration_batches else (0, 0):  # the first run warms up
         begun = time.perf_counter()
         options |= {"calibration_batches": batches}
-        train.run(pretrain_id, data=root, work_dir=folder / str(batches), cfg_options=options)
+        work_dir = folder / str(batches)
+        shutil.rmtree(work_dir, ignore_errors=True)
+        train.run(pretrain_id, data=root, work_dir=work_dir, cfg_options=options)
     scale = recipe.batch / options["batch"]
-    a_batch = (time.perf_counter() - begun) / batches * scale
+    a_batch = (time.perf_counter() - begun) / max(batches, 1) * scale
     return Probe(
         iterations=0,
         batch=recipe.batch,
@@ -94,7 +97,7 @@ def _calibration(pretrain_id, recipe, root, folder, options, started) -> Probe:
         once=begun - started + recipe.calibration_batches * a_batch,
         memory=progress.peak_memory(),
         batch_memory=0.0,
-        disk=_size(folder / "1"),
+        disk=_size(work_dir),
         measured=options["batch"],
     )
 

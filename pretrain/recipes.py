@@ -82,7 +82,7 @@ class Recipe(Schema):
     micro_batch: WholeOrNone
     workers: Natural
     log_interval: Whole
-    calibration_batches: WholeOrNone = None
+    calibration_batches: Annotated[Natural | None, says("a whole number of at least 0, or None")] = None
 
     @model_validator(mode="after")
     def _goes_together(self):
@@ -90,7 +90,7 @@ class Recipe(Schema):
         if trains and self.epochs == 0:
             raise ValueError("epochs is 0: give a whole number of at least 1")
         if not trains and self.calibration_batches is None:
-            raise ValueError("calibration_batches is None: give a whole number of at least 1")
+            raise ValueError("calibration_batches is None: give a whole number of at least 0")
         group = getattr(self.model, "bn_group", self.batch)  # `train.check` holds it against a process's batch
         if group == 1 and self.views.size <= self.model.backbone.stride(4):
             raise ValueError(

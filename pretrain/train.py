@@ -204,33 +204,38 @@ def run(
     root = Path(data or recipe.dataset.root)
     output = backbone.path(work_dir, pretrain_id, seed)
     run_dir = output.parent
-    if output.is_file() and not root.exists():  # its data are away: nothing is left to do that would need them
+    if not sees_images(recipe):
+        images, facts = None, NO_IMAGES
+    elif output.is_file() and not root.exists():  # its data are away: nothing is left to do that would need them
         images, facts = None, claim_of(output)["data"]
     else:
         images = pretrain_data.list_images(str(root), recipe.dataset.name)
         facts = images.facts()
     if recipe.model.type == "Supervised":
         recipe.model.num_classes = facts["classes"]
-    check(recipe, facts["images"], world_size)
-    run_protocol = protocol(recipe, facts)
+    seen = facts if facts["images"] else recipe.dataset.to_dict()
+    check(recipe, seen["images"], world_size)
+    run_protocol = protocol(recipe, seen)
     claim = {"protocol": run_protocol, "seed": seed, "data": facts}
     place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
-    how = {"made_by": lambda: claim_of(output), "old_digest": lambda: images.old_digest(root)}
+    how = {"made_by": lambda: claim_of(output), "old_digest": (lambda: images.old_digest(root)) if images else None}
     done = f"{pretrain_id}, seed {seed}: done before, {output}"
     if training.on_main_process(lambda: runs.is_finished(**place, **how)):
         training.say(done)
         return output
 
-    training.say(images.survey.line())
+    if images:
+        training.say(images.survey.line())
     length = f"{recipe.max_iters} iterations" if recipe.max_iters else f"{recipe.epochs} epochs"
     training.say(
-        f"{pretrain_id}, seed {seed}: {length} of batch {recipe.batch} over {facts['images']:,} images, "
-        f"{training.processes()}"
+        f"{pretrain_id}, seed {seed}: "
+        + (f"{length} of batch {recipe.batch} over {facts['images']:,} images, " if images else "no training, ")
+        + training.processes()
     )
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
     train = _calibration if recipe.model.type == "Random" else _training
     with training.built_from(cfg_options or {}):
-        start = train(recipe, dataset, facts["images"], seed, launcher)
+        start = train(recipe, dataset, seen["images"], seed, launcher)
     with training.claimed(**place, **how) as finished:
         if finished:
             training.say(done)
@@ -241,19 +246,27 @@ def run(
                 "id": pretrain_id,
                 "seed": seed,
                 "arch": recipe.model.backbone.to_dict(),
-                "epochs": round(trained.iterations / (facts["images"] // recipe.batch), 2),
+                "epochs": round(trained.iterations / (seen["images"] // recipe.batch), 2),
                 "protocol": run_protocol,
                 "config_digest": record.digest(runs.plain(claim)),
                 "overrides": runs.plain(cfg_options or {}),
                 "deviations": runs.deviations(protocol(shipped, shipped.dataset), run_protocol),
                 "data": facts,
-                "survey": images.survey.facts(),
+                "survey": images.survey.facts() if images else {},
                 "changes": trained.changes,
                 **runs.environment(),
             }
             backbone.save(output, methods.transferable(trained.model), provenance)
     training.say(f"{pretrain_id}, seed {seed}: wrote {output}")
     return output
+
+
+NO_IMAGES = {"images": 0, "classes": 0, "digest": runs.content_digest(images=())}
+
+
+def sees_images(recipe: Config) -> bool:
+    """Whether a recipe needs images: an untrained network whose statistics stay as they are does not."""
+    return recipe.model.type != "Random" or recipe.calibration_batches > 0
 
 
 def claim_of(output: Path) -> dict:
@@ -285,12 +298,14 @@ def _training(recipe: Config, dataset: dict, images: int, seed: int, launcher: s
 
 
 def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Callable[[Path], Trained]:
-    """An untrained model whose running statistics are to be those of the pre-training images.
+    """An untrained model whose running statistics are to be those of the pre-training images, where it has batches.
 
     Fresh statistics (mean 0, variance 1) would give a frozen ResNet-50 activations of standard deviation 15.
     """
     torch.manual_seed(seed)
     model = MODELS.build(recipe.model.to_dict())
+    if not recipe.calibration_batches:
+        return lambda run_dir: Trained(model, 0, [])
     views = pretrain_data.LabelledView(**dataset)
     loader = torch.utils.data.DataLoader(
         views,

@@ -204,7 +204,7 @@ def list_ids(args) -> None:
         "released weights": {i: weights["title"] for i, weights in experiments.given().items()},
         "transfer": {i: experiments.describe(path) for i, path in experiments.transfer_ids().items()},
         "tables": {i: table["title"] for i, table in experiments.reported_tables().items()},
-        "experiments": {i: ", ".join(experiments.paired_with(i)) for i in experiments.transfer_ids()},
+        "experiments": {i: ", ".join(experiments.paired_with(i)) or "no row" for i in experiments.transfer_ids()},
     }
     width = max(len(i) for section in sections.values() for i in section)
     for title, section in sections.items():

@@ -33,7 +33,7 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     through the transfer, `released`; never both. `deviations` is a tuple of sentences like `pretrain.epochs 200 → 1`,
     empty when the protocol was followed; where it was not, nothing is compared. `held` are the images that a process of
     the transfers held where that was not `HELD`. `devices` and `commits` are those of
-    the records; `source`, `copied_from` and `recipe` are the row's.
+    the records; `source`, `copied_from`, `recipe`, `protocol`, `evidence`, `witness` and `elsewhere` are the row's.
 
     Of an experiment's records those that deviate count only while no other is there. Of two records of one trial
     (same ids and seeds) the first counts: give the local ones before the committed ones, so that what was run
@@ -184,6 +184,10 @@ def _line(table: Table, number: int, metric: str, ran: str, trials: list[dict]) 
         "source": row.source,
         "copied_from": row.copied_from,
         "recipe": row.recipe,
+        "protocol": row.protocol,
+        "evidence": row.evidence,
+        "witness": row.witness,
+        "elsewhere": row.elsewhere.get(metric, NAN),
     }
 
 

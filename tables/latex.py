@@ -46,14 +46,14 @@ def grid(tables: Sequence[Table], lines: list[Line], bold: bool = True) -> list[
     align = "l" * (1 + windows)
     over, rules, header = [""] * (1 + windows), "", ["pre-train"] + ["window"] * windows
     for table in tables:
-        first, width = len(align) + 1, len(table.metrics) + ran + verdicts + len(table.differences)
+        first, width = len(align) + 1, len(table.metrics) + ran + verdicts + len(table.further)
         align += "l" * width
         over.append(rf"\multicolumn{{{width}}}{{c}}{{{inline(table.short)}}}")
         rules += rf"\cmidrule(lr){{{first}-{first + width - 1}}}"
         header += (
             [inline(table.heading(metric)) for metric in table.metrics] + ["trials"] * ran + ["verdict"] * verdicts
         )
-        header += [inline(f"AP − {label}") for label in table.differences]
+        header += map(inline, table.further)
     body = []
     for group, of_group in groupby(lines, key=lambda line: line.group):
         body += [rf"\multicolumn{{{len(align)}}}{{l}}{{\emph{{{inline(group)}}}}} \\"] if group else []
@@ -62,7 +62,9 @@ def grid(tables: Sequence[Table], lines: list[Line], bold: bool = True) -> list[
             row = [indent + inline(line.label)] + [line.window] * windows
             for side in line.sides:
                 row += [_number(number, bold) for number in side.numbers]
-                row += [trials(side)] * ran + [inline(side.verdict)] * verdicts + [inline(text) for text in side.versus]
+                row += (
+                    [trials(side)] * ran + [inline(side.verdict)] * verdicts + [inline(text) for text in side.further]
+                )
             body.append(" & ".join(row) + r" \\")
     beside = len(tables) > 1
     above = [" & ".join(over) + r" \\", rules] if beside else []

@@ -23,12 +23,12 @@ class Number(NamedTuple):
 
 
 class Side(NamedTuple):
-    """What one table says in a line; the paper's has no trials. `versus` are differences of its AP to other rows."""
+    """What one table says in a line; the paper's has no trials. `further` are the cells of `Table.further`."""
 
     numbers: list[Number]
     trials: int | None = None
     verdict: str = ""
-    versus: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
 
 
 class Line(NamedTuple):
@@ -59,8 +59,8 @@ def lines(tables: Sequence[Table], frame: pd.DataFrame) -> list[Line]:
         ran = any(head.trials for head in heads)
         if tables[0].reports:
             sides = [
-                Side(_numbers(one, "reported", bests), None, "" if ran else head.verdict)
-                for one, (bests, _), head in zip(rows, best, heads, strict=True)
+                Side(_numbers(one, "reported", bests), None, "" if ran else head.verdict, _elsewhere(table, number))
+                for table, one, (bests, _), head in zip(tables, rows, best, heads, strict=True)
             ]
             found.append(Line(label, row.window, row.group, False, sides))
         if ran or not tables[0].reports:
@@ -127,7 +127,14 @@ def difference(test: Paired) -> str:
 
 def _versus(table: Table, head) -> tuple[str, ...]:
     """The difference to each row that the table compares its own with; empty where there is none."""
-    return tuple(difference(head.versus[label]) if label in head.versus else "" for label in table.differences)
+    cells = [difference(head.versus[label]) if label in head.versus else "" for label in table.differences]
+    return (*cells, *[""] * (len(table.further) - len(cells)))
+
+
+def _elsewhere(table: Table, number: int) -> tuple[str, ...]:
+    """The AP that others published of a row's method under the table's one protocol; a dash where nobody did."""
+    value = table.rows[number].elsewhere.get("AP", math.nan)
+    return (one_decimal(value),) if table.further else ()
 
 
 def _best(frame: pd.DataFrame, side: str) -> set[tuple[int, str]]:

@@ -29,8 +29,8 @@ def grid(tables: Sequence[Table], lines: list[Line], bold: bool = True) -> list[
         before = f"{table.short}: " if len(tables) > 1 else ""
         header += [before + inline(table.heading(metric)) for metric in table.metrics]
         header += [f"{before}trials"] * ran + [f"{before}verdict"] * verdicts
-        header += [f"AP − {inline(label)}" for label in table.differences]
-        align += ["---:"] * len(table.metrics) + ["---:"] * ran + ["---"] * (verdicts + len(table.differences))
+        header += map(inline, table.further)
+        align += ["---:"] * len(table.metrics) + ["---:"] * ran + ["---"] * (verdicts + len(table.further))
     rows = [header, align]
     for group, of_group in groupby(lines, key=lambda line: line.group):
         rows += [[f"*{inline(group)}*"] + [""] * (len(header) - 1)] if group else []
@@ -39,7 +39,7 @@ def grid(tables: Sequence[Table], lines: list[Line], bold: bool = True) -> list[
             row = [label] + [line.window] * windows
             for side in line.sides:
                 row += [_number(number, bold) for number in side.numbers]
-                row += [trials(side)] * ran + [side.verdict] * verdicts + [*side.versus]
+                row += [trials(side)] * ran + [side.verdict] * verdicts + [*side.further]
             rows.append(row)
     return [f"| {' | '.join(row)} |" for row in rows]
 

@@ -19,6 +19,11 @@ class Row:
     `unavailable` why nothing can stand there. `copied_from` says where the paper took the numbers, `recipe` whether
     what stands behind them is `published`, `inferred` or `ours`, and `why`. `paper_trials` is how many trials the
     reported number is a mean of, where that is known. In a label, `^` raises what follows it.
+
+    `transfer` is the protocol behind the reported numbers, as far as is known: `protocol` says whether it is the `same`
+    as the table's one, an `other` or `unknown`, `evidence` whether that was `read`, is `second-hand` or `inferred`, and
+    `witness` names the source (docs/sources.md). `elsewhere` are numbers that others published of the method under the
+    table's one protocol, `elsewhere_from` their source.
     """
 
     label: str
@@ -35,6 +40,11 @@ class Row:
     recipe: str = ""
     why: str = ""
     notes: tuple[str, ...] = ()
+    protocol: str = ""
+    evidence: str = ""
+    witness: str = ""
+    elsewhere: dict[str, float] = field(default_factory=dict)
+    elsewhere_from: str = ""
 
     @property
     def name(self) -> str:
@@ -53,7 +63,8 @@ class Table:
     about it, one that no row names is about the whole table. `run` are the commands that fill the table where they
     cannot be told from its ids; `closing` is a last sentence on what the table shows. In a table of our own each row is
     compared, seed by seed, with those that `differences` names, its group's first. With `check` off, the numbers
-    scatter more than the stated priors, and new ones are not held against earlier ones.
+    scatter more than the stated priors, and new ones are not held against earlier ones. `one` is the protocol that most
+    rows share, whose numbers from elsewhere have a column of their own.
     """
 
     id: str
@@ -72,6 +83,13 @@ class Table:
     differences: tuple[str, ...] = ()
     closing: str = ""
     check: bool = True
+    one: str = ""
+
+    @property
+    def further(self) -> list[str]:
+        """Headings of the columns behind the verdict: differences to other rows, numbers from elsewhere."""
+        elsewhere = any(row.elsewhere for row in self.rows)
+        return [f"AP − {label}" for label in self.differences] + [self.one] * elsewhere
 
     @property
     def reports(self) -> bool:

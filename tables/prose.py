@@ -26,7 +26,11 @@ LEGEND = (
 def beneath(tables: Sequence[Table], frame: pd.DataFrame, details: bool) -> list[Item]:
     """Status, remarks and footnotes of tables that stand side by side; with `details` what stands behind each row."""
     heads = pd.concat([layout.headline(frame[frame.table == table.id]) for table in tables])
-    items = [("", _status(tables, heads)), *_remarks(tables, frame, heads, None if details else DEVIATIONS_NAMED)]
+    items = [
+        ("", _status(tables, heads)),
+        *_protocols(tables),
+        *_remarks(tables, frame, heads, None if details else DEVIATIONS_NAMED),
+    ]
     marks = layout.footnotes(tables)
     general = dict.fromkeys(text for table in tables for text in table.notes.values() if text not in marks)
     items += [(f"[{number}]", text) for text, number in marks.items()] + [("•", text) for text in general]
@@ -74,6 +78,34 @@ def _commands(missing: Iterable[tuple[Table, Row]]) -> list[str]:
         return [f"`{step}`" for step in own]
     transfers = [f"`make transfer-{transfer}`" for transfer in dict.fromkeys(row.transfer for _, row in missing)]
     return how_to_get(row.pretrain for _, row in missing) + transfers
+
+
+def _protocols(tables: Sequence[Table]) -> list[Item]:
+    """Which numbers were measured under another protocol than the table's one, and what that is worth."""
+    others: dict[str, list[str]] = defaultdict(list)
+    unknown, apart = [], [0.0]
+    for table in tables[:1]:  # those beside it have the same rows
+        for row in table.rows:
+            if row.protocol == "other":
+                others[row.transfer].append(row.name)
+            unknown += [row.name] * (row.protocol == "unknown")
+            apart += [
+                abs(row.elsewhere[metric] - row.reported[metric]) for metric in row.elsewhere if layout.is_ap(metric)
+            ]
+    if not others and not unknown:
+        return []
+    sentences = []
+    if others:
+        under = "; ".join(f"{', '.join(names)} under {transfer}" for transfer, names in others.items())
+        sentences.append(f"Measured under another protocol, and compared under it: {under}.")
+    if unknown:
+        sentences.append(f"Our sources do not say under which: {', '.join(unknown)}.")
+    if tables[0].further:
+        sentences.append(
+            f"What others published under {tables[0].one} stands behind: of one method it is up to {max(apart):.0f} AP "
+            "from the paper's number, other trainings of the weights included, more than what the paper claims."
+        )
+    return [("•", " ".join(sentences))]
 
 
 def _remarks(tables: Sequence[Table], frame: pd.DataFrame, heads: pd.DataFrame, named: int | None) -> list[Item]:
@@ -126,6 +158,9 @@ def _details(table: Table, frame: pd.DataFrame, several: bool) -> list[Item]:
         sentences = [_what_ran(table, row, head) if head.trials else _what_is_missing(table, row)]
         sentences += [f"{row.source[0].upper()}{row.source[1:]}"] if row.source else []
         sentences += [f"Copied from {row.copied_from}"] if row.copied_from else []
+        if row.protocol:
+            of = f"{row.protocol} as {table.one}" if row.protocol == "same" and table.one else row.protocol
+            sentences.append(f"Protocol {of}, {row.evidence} ({row.witness})")
         if row.recipe:
             sentences.append(f"Recipe {row.recipe}" + (f": {row.why}" if row.why else ""))
         items.append(("•", f"{_name(table, number, several)}: {'. '.join(sentences)}."))

@@ -77,14 +77,14 @@ def _plain(table: Table, lines: list[Line], bold: bool, gap: int) -> tuple[list[
     columns += [Column(plain(table.heading(metric)), gap=gap) for metric in table.metrics] + [Column("trials")]
     verdicts = has_verdicts(lines)
     columns += [Column("verdict", left=True)] * verdicts
-    columns += [Column(plain(f"AP − {label}"), left=True) for label in table.differences]
+    columns += [Column(plain(heading), left=True) for heading in table.further]
     rows: list[Row] = []
     for group, of_group in groupby(lines, key=lambda line: line.group):
         rows += [plain(group)] if group else []
         for line in of_group:
             (side,) = line.sides
             numbers = [f"{_value(number, bold)} {number.spread}".rstrip() for number in side.numbers]
-            rows.append([indent + plain(line.label), *numbers, trials(side), *[side.verdict] * verdicts, *side.versus])
+            rows.append([indent + plain(line.label), *numbers, trials(side), *[side.verdict] * verdicts, *side.further])
     return columns, rows
 
 
@@ -97,6 +97,7 @@ def _beside(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[lis
         over = (table.short,) if len(tables) > 1 else ()
         columns += [Column(plain(table.heading(metric)), over, 3, left=True) for metric in table.metrics]
         columns += [Column("trials", over)] * ran + [Column("verdict", over, left=True)]
+        columns += [Column(heading, over) for heading in table.further]
     numbers = [number for line in lines for side in line.sides for number in side.numbers]
     spread = max(len(number.spread) for number in numbers)
     rows: list[Row] = []
@@ -107,7 +108,7 @@ def _beside(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[lis
                 delta = f"({number.delta})" if number.delta else ""
                 parts = [_value(number, bold, 4), number.spread.ljust(spread), delta]
                 row.append(" ".join(part for part in parts if part).rstrip())
-            row += [trials(side)] * ran + [side.verdict]
+            row += [trials(side)] * ran + [side.verdict, *side.further]
         rows.append(row)
     return columns, rows
 
@@ -123,16 +124,19 @@ def _beneath(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[li
             columns.append(Column(name, (table.short, raised), gap))
             before = raised
     columns.append(Column("verdict", left=True))
+    columns += [Column(heading) for table in tables for heading in table.further]
     deltas = f"  − {tables[0].delta_to}"
     rows: list[Row] = []
     for line in lines:
         numbers = [number for side in line.sides for number in side.numbers]
         label, verdict = ("  ours", "") if line.ours else (plain(line.label), line.sides[0].verdict)
-        rows.append([label, *(_value(number, bold) for number in numbers), verdict])
+        further = [cell for side in line.sides for cell in side.further]
+        blank = ["", *[""] * len(further)]
+        rows.append([label, *(_value(number, bold) for number in numbers), verdict, *further])
         if any(number.spread for number in numbers):
-            rows.append(["  ±", *(number.spread.removeprefix("± ") for number in numbers), ""])
+            rows.append(["  ±", *(number.spread.removeprefix("± ") for number in numbers), *blank])
         if any(number.delta for number in numbers):
-            rows.append([deltas, *(number.delta for number in numbers), ""])
+            rows.append([deltas, *(number.delta for number in numbers), *blank])
         if line.ours:
             texts = [
                 side.verdict + (f", {counted(side.trials, 'trial')}" if side.trials else "") for side in line.sides

@@ -139,9 +139,9 @@ def detectron2_bbox_head(**settings) -> nn.Module:
     return _without_empty_boxes(BBoxHead)(**settings)
 
 
-@MODELS.register_module(name="Detectron2FCBBoxHead")
-def detectron2_fc_bbox_head(**settings) -> nn.Module:
-    """MMDetection's `Shared2FCBBoxHead` without detections of no area."""
-    from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
+@MODELS.register_module(name="Detectron2ConvFCBBoxHead")
+def detectron2_conv_fc_bbox_head(**settings) -> nn.Module:
+    """MMDetection's `ConvFCBBoxHead` without detections of no area."""
+    from mmdet.models.roi_heads.bbox_heads import ConvFCBBoxHead
 
-    return _without_empty_boxes(Shared2FCBBoxHead)(**settings)
+    return _without_empty_boxes(ConvFCBBoxHead)(**settings)

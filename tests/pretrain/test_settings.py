@@ -203,7 +203,7 @@ def test_what_is_unusual_but_works_stays_legal(text):
         ("mini-moco-v2", {"model.levels": {"c4": {"dim": 8}}}, "model.levels.c4.map_stride is missing"),
         ("in100-supervised", {"micro_batch": 32}, "micro_batch is for MoCo and ReSim"),
         ("in100-supervised", {"model.num_classes": 0}, "model.num_classes is 0"),
-        ("mini-random", {"calibration_batches": 0}, "calibration_batches is 0"),
+        ("mini-random", {"calibration_batches": -1}, "calibration_batches is -1"),
         ("mini-random", {"calibration_batches": None}, "calibration_batches is None"),
         ("mini-random", {"batch": 1, "views.size": 8}, "batch norm over one image"),
         ("mini-moco-v2", {"batch": {"size": 3}}, "cannot be changed like this"),

@@ -218,6 +218,21 @@ def test_resim_fpn_leaves_its_pyramid(images, tmp_path):
     assert provenance["deviations"]["model.levels.p3.window"] == [32, 8]
 
 
+def test_an_untrained_network_needs_no_images(tmp_path, capsys):
+    options = {"model.backbone.depth": 18}
+    file = train.run("random", data=tmp_path / "none", work_dir=tmp_path, cfg_options=options)
+    assert "no training, 1 process" in capsys.readouterr().out
+    state, provenance = backbone.load(file)
+    torch.manual_seed(0)
+    fresh = resnet(**train.load_recipe("random", options).model.backbone).state_dict()
+    assert all(torch.equal(state[key], fresh[key]) for key in state)
+    assert provenance["epochs"] == 0 and provenance["data"] == train.NO_IMAGES
+    assert list(provenance["deviations"]) == ["model.backbone.depth"]
+    assert train.run("random", data=tmp_path / "none", work_dir=tmp_path, cfg_options=options) == file
+    with pytest.raises(UserError, match="there is no image folder"):
+        train.run("random-calibrated", data=tmp_path / "none", work_dir=tmp_path)
+
+
 def test_random_statistics_are_those_of_the_images(images, tmp_path):
     """Calibrated, the network in eval mode has activations as in training mode: C4 near unit scale, not 15."""
     file = train.run(

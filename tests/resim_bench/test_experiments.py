@@ -27,7 +27,7 @@ def test_paired_with():
         "in100-resim-c4-w64-s48",
     ]
     assert experiments.paired_with("voc-full")[:2] == ["random", "in100-supervised"]
-    assert experiments.paired_with("coco-2x-fpn-t") == ["in1k-resim-fpn-200ep", "in1k-resim-fpn-400ep"]
+    assert experiments.paired_with("coco-2x-fpn-t") == [f"in1k-resim-fpn-{n}00ep-release" for n in (2, 4)]
     assert experiments.paired_with("no-such-protocol") == []
 
 
@@ -48,12 +48,16 @@ def test_released_for():
 
 
 def test_the_places_close():
-    """Every id that a row names has a file or an address, and every file or address serves a row."""
+    """Every id that a row names has a file or an address, and every other serves a row but for those that say so."""
     recipes, protocols, given = experiments.pretrain_ids(), experiments.transfer_ids(), experiments.given()
     pairs = experiments.experiments()
     released = {i for transfer_id in protocols for i in experiments.released_for(transfer_id)}
-    assert {pair.pretrain_id for pair in pairs} | released == recipes.keys() | given.keys()
-    assert {pair.transfer_id for pair in pairs} == protocols.keys()
+    no_row = {name for name, weights in given.items() if weights["title"].endswith("; no row's")}
+    assert no_row == {"given-swav-200ep", "given-obow"}
+    assert {pair.pretrain_id for pair in pairs} | released | no_row == recipes.keys() | given.keys()
+    no_row = {name for name, config in protocols.items() if "No row stands on it." in config.read_text()}
+    assert no_row == {"coco-1x-4conv", "coco-2x-4conv"}
+    assert {pair.transfer_id for pair in pairs} | no_row == protocols.keys()
     for config in [*recipes.values(), *protocols.values()]:
         assert experiments.describe(config), f"{config} has no docstring"
     for name, weights in given.items():

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import tables
-from resim_bench.experiments import given
+from resim_bench.experiments import ROOT, given, transfer_ids
 from tables.paper import load_claims, load_protocols
 
 VOC, COCO = ["AP", "AP50", "AP75"], ["box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75"]
@@ -75,16 +75,16 @@ IDS = {
     "in100-voc": "random in100-supervised in100-moco-v2 in100-resim-c4",
     "windows-full": "in100-moco-v2 in100-resim-c4-w16-s16 in100-resim-c4-w48-s16 in100-resim-c4 in100-resim-c4-w64-s48",
     "in1k-voc": "random given-supervised given-jigsaw given-rotation given-npid-pp given-simclr given-pirl - given-moco"
-    " in1k-moco-v2-200ep given-swav given-densecl in1k-resim-c4-200ep in1k-resim-fpn-200ep",
+    " in1k-moco-v2-200ep given-swav given-densecl in1k-resim-c4-200ep in1k-resim-fpn-200ep-release",
     "coco-1x": "random given-supervised in1k-moco-v2-200ep - given-densecl in1k-resim-c4-200ep"
-    " in1k-resim-fpn-200ep in1k-resim-fpn-200ep in1k-resim-fpn-400ep",
+    " in1k-resim-fpn-200ep-release in1k-resim-fpn-200ep-release in1k-resim-fpn-400ep-release",
 }
 IDS |= {"windows-frozen": IDS["windows-full"], "coco-2x": IDS["coco-1x"]}
 RELEASED = {
     "in1k-moco-v2-200ep": "given-moco-v2",
     "in1k-resim-c4-200ep": "given-resim-c4",
-    "in1k-resim-fpn-200ep": "given-resim-fpn-200ep",
-    "in1k-resim-fpn-400ep": "given-resim-fpn-400ep",
+    "in1k-resim-fpn-200ep-release": "given-resim-fpn-200ep",
+    "in1k-resim-fpn-400ep-release": "given-resim-fpn-400ep",
 }
 
 
@@ -142,8 +142,11 @@ def test_every_row_of_the_paper_has_its_ids_or_says_why_not():
 
 def test_transfers():
     loaded = tables.load_tables()
-    for name, transfer in [("in100-voc", "voc-full"), ("windows-full", "voc-full"), ("in1k-voc", "voc-full")]:
+    for name, transfer in [("in100-voc", "voc-full"), ("windows-full", "voc-full")]:
         assert {row.transfer for row in loaded[name].rows} == {transfer}
+    others = {row.label: row.transfer for row in loaded["in1k-voc"].rows if row.transfer != "voc-full"}
+    goyal19, pirl = dict.fromkeys(("Jigsaw", "Rotation"), "voc-goyal19"), dict.fromkeys(("NPID++", "PIRL"), "voc-pirl")
+    assert others == goyal19 | pirl | {"SwAV": "voc-swav"}
     assert {row.transfer for row in loaded["windows-frozen"].rows} == {"voc-frozen"}
     for name in ("coco-1x", "coco-2x"):
         carried = [row.transfer == f"{name}-fpn-t" for row in loaded[name].rows]
@@ -170,8 +173,42 @@ def test_recipes_and_sources():
     ours = [(name, row.label) for name, table in loaded.items() for row in table.rows if row.recipe == "ours"]
     assert ours == [("in100-voc", "supervised")]
     of_five = [row.label for row in loaded["in1k-voc"].rows if row.paper_trials == 5]
-    assert of_five == ["supervised", "MoCo", "MoCo-v2"]
-    assert all("MoCo's README" in row.copied_from for row in loaded["in1k-voc"].rows if row.paper_trials == 5)
+    assert of_five == ["supervised", "MoCo", "MoCo-v2", "DenseCL"]
+    assert all("README" in row.copied_from for row in loaded["in1k-voc"].rows if row.paper_trials == 5)
+
+
+def test_each_of_the_186_numbers_has_its_protocol_its_evidence_and_its_source():
+    sources = re.findall(r"^\| `([a-z0-9-]+)` \|", (ROOT / "docs" / "sources.md").read_text(), re.MULTILINE)
+    audited = 0
+    for table in list(tables.load_tables().values())[:6]:
+        assert table.one in transfer_ids()
+        for row in (row for row in table.rows if row.reported):
+            assert row.protocol in ("same", "other", "unknown"), row.label
+            assert row.evidence in ("read", "second-hand", "inferred"), row.label
+            assert row.witness in sources, row.witness
+            assert row.transfer in transfer_ids()
+            alike = row.transfer in (table.one, f"{table.one}-fpn-t")
+            assert alike == (row.protocol != "other"), row.label
+            assert bool(row.elsewhere) == bool(row.elsewhere_from)
+            assert row.elsewhere_from in ("", *sources)
+            assert set(row.elsewhere) in (set(), set(table.metrics))
+            audited += len(row.reported)
+    assert audited == 186
+
+
+def test_what_others_published_under_the_one_protocol():
+    """OpenSelfSup's zoo, MoCo's and DenseCL's READMEs, and MLS of SwAV's weights."""
+    found = {row.label: row.elsewhere["AP"] for row in tables.load_tables()["in1k-voc"].rows if row.elsewhere}
+    assert found == {
+        "random init.": 32.83,
+        "supervised": 54.19,
+        "Rotation": 55.52,
+        "SimCLR": 51.54,
+        "MoCo": 55.9,
+        "MoCo-v2": 57.0,
+        "SwAV": 45.1,
+        "DenseCL": 58.7,
+    }
 
 
 def test_tables_close():
@@ -222,16 +259,17 @@ def test_tables_of_our_own():
     def pairs(name):
         return [(row.pretrain, row.transfer) for row in loaded[name].rows]
 
-    weights = ["random", "given-supervised", "in1k-moco-v2-200ep", "in1k-resim-c4-200ep", "in1k-resim-fpn-200ep"]
+    resim = ["in1k-resim-c4-200ep", "in1k-resim-fpn-200ep-release"]
+    weights = ["random-calibrated", "given-supervised", "in1k-moco-v2-200ep", *resim]
     assert pairs("coco-frozen") == [(id, f"coco-{x}-frozen") for x in ("1x", "2x") for id in weights]
     assert pairs("variants-voc") == [
         ("in100-moco-v2", "voc-frozen-res5"),
         ("in100-resim-c4", "voc-frozen-res5"),
-        ("in1k-resim-fpn-200ep-release", "voc-full"),
+        ("in1k-resim-fpn-200ep", "voc-full"),
     ]
     assert pairs("variants-coco") == [
-        ("in1k-resim-fpn-200ep-release", "coco-1x"),
-        *((id, f"coco-{x}-release") for x in ("1x", "2x") for id in ("in1k-moco-v2-200ep", "in1k-resim-fpn-200ep")),
+        ("in1k-resim-fpn-200ep", "coco-1x"),
+        *((id, f"coco-{x}-release") for x in ("1x", "2x") for id in ("in1k-moco-v2-200ep", resim[1])),
     ]
     assert pairs("mini") == [
         (pretrain, transfer)

@@ -88,14 +88,14 @@ def decays(b):
     return found[False], found[True]
 
 
-def check_learning_rate(cfg, warm_up, steps, until):
+def check_learning_rate(cfg, warm_up, steps, until, rate=0.02, first=0.001):
     """Detectron2's, at every iteration before `until`."""
     settings = {key: value for key, value in cfg.optim_wrapper.optimizer.items() if key != "type"}
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], **settings)
     schedulers = [PARAM_SCHEDULERS.build(s, default_args=dict(optimizer=optimiser)) for s in cfg.param_scheduler]
     for iteration in range(until):
         warm = min(iteration / warm_up, 1)
-        expected = 0.02 * (0.001 * (1 - warm) + warm) * 0.1 ** sum(iteration >= step for step in steps)
+        expected = rate * (first * (1 - warm) + warm) * 0.1 ** sum(iteration >= step for step in steps)
         assert optimiser.param_groups[0]["lr"] == pytest.approx(expected, rel=1e-9), iteration
         optimiser.step()
         for scheduler in schedulers:

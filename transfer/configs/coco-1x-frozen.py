@@ -2,7 +2,7 @@
 
 Paper: none; it asks of COCO what the frozen-backbone table asks of VOC. The ResNet keeps its weights and its
 pre-training statistics; FPN and heads train.
-Run: resim-bench transfer coco-1x-frozen --backbone in1k-resim-fpn-200ep --data data/coco
+Run: resim-bench transfer coco-1x-frozen --backbone in1k-resim-fpn-200ep-release --data data/coco
 Expect: less than coco-1x; no number is reported for it.
 It differs from coco-1x by the line below alone.
 """

@@ -3,7 +3,7 @@
 Paper: ReSim (arXiv:2103.12902), the COCO table, 1x columns; the protocol is that of MoCo (facebookresearch/moco,
 detection/ and issue 39): SyncBN in backbone and FPN alone, nothing frozen, precise batch norm. ReSim's released
 configuration leaves out the last two: `coco-1x-release`.
-Run: resim-bench transfer coco-1x --backbone in1k-resim-fpn-200ep --data data/coco
+Run: resim-bench transfer coco-1x --backbone in1k-resim-fpn-200ep-release --data data/coco
 Expect: box AP 38.9, AP50 59.2, AP75 42.4 and mask AP 35.4, AP50 56.2, AP75 37.8 from MoCo-v2's 200 epochs on ImageNet;
 39.5, 59.9, 43.3 and 35.8, 57.0, 38.4 from ReSim-FPN's; 31.0, 49.5, 33.2 and 28.5, 46.8, 30.4 from no pre-training.
 About 9 hours on 8 V100.
@@ -32,7 +32,9 @@ model = dict(
     rpn_head=dict(type="Detectron2RPNHead"),
     roi_head=dict(
         bbox_head=dict(
-            type="Detectron2FCBBoxHead",
+            type="Detectron2ConvFCBBoxHead",
+            num_shared_convs=0,
+            num_shared_fcs=2,
             init_cfg=[
                 dict(type="Normal", std=0.01, override=dict(name="fc_cls")),
                 dict(type="Normal", std=0.001, override=dict(name="fc_reg")),

@@ -2,7 +2,7 @@
 
 Paper: ReSim's released code; its configuration leaves FREEZE_AT and PRECISE_BN at Detectron2's defaults: stem and res2
 keep their pre-training weights and statistics, and there is no precise batch norm.
-Run: resim-bench transfer coco-2x-release --backbone in1k-resim-fpn-200ep --data data/coco
+Run: resim-bench transfer coco-2x-release --backbone in1k-resim-fpn-200ep-release --data data/coco
 Expect: about what coco-2x expects; the paper does not say by which of the two its numbers were measured.
 It differs from coco-2x by the freeze and by precise batch norm alone.
 """

@@ -127,7 +127,7 @@ class Encoder(nn.Module):
 
     The instance head is MoCo-v2's: global average of C5, Linear, ReLU, Linear. Levels on `p4` or `p3` read the feature
     pyramid as it is (ReSim-FPN); one on `c4` has a region head, by default one 3 x 3 convolution from the map to the
-    region embedding, which the paper does not publish [ours].
+    region embedding, which is not in our sources [ours].
 
     Args:
         trunk: as `resnet` returns it.

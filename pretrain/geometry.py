@@ -34,7 +34,7 @@ def windows(view_size: int, window: int, stride: int) -> Tensor:
 
 
 def overlap_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, window: int, stride: int) -> Tensor:
-    """The same grid anchored at the corner of the crops' overlap, as the paper's words have it.
+    """The same grid anchored at the corner of the crops' overlap, as the summary's words have it.
 
     Args:
         query_crop, key_crop: `(N, 4)`.

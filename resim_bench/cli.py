@@ -119,6 +119,12 @@ def build_parser() -> Parser:
     transfer.add_argument(
         "--pretrain-seed", type=_seed, default=0, metavar="N", help="which seed's backbone (default: 0)"
     )
+    probe = command("probe", probe_features, "train a linear classifier on a backbone's features", [place, chosen])
+    probe.add_argument("backbone", type=_name, metavar="ID|FILE", help="a pre-training id or a backbone file")
+    probe.add_argument("--on", metavar="ID", help="probe-in1k, …; default: that of the id's data")
+    probe.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the classifier (default: 0)")
+    probe.add_argument("--pretrain-seed", type=_seed, default=0, metavar="N", help="which seed's backbone (default: 0)")
+    probe.add_argument("--resume", action="store_true", help="continue an unfinished run")
     imports = command("import", import_weights, "turn a public checkpoint into a backbone file", [place])
     imports.add_argument("file", type=_path, metavar="FILE", help="as downloaded; nothing in it is executed")
     imports.add_argument("--as", dest="id", required=True, metavar="ID", help="given-NAME; `list` shows those of rows")
@@ -221,10 +227,18 @@ def pretrain_ids(args) -> None:
     """Pre-train every recipe that the pattern selects, with every seed."""
     from pretrain import train
 
-    selected = experiments.select(args.id, experiments.pretrain_ids())
+    selected = _recipes(args.id)
     for pretrain_id, cfg_options in train.options_of_each(selected, args.cfg_options).items():
         for seed in _seeds(args):
             train.run(pretrain_id, seed=seed, **_options(args) | {"cfg_options": cfg_options})
+
+
+def _recipes(pattern: str) -> list[str]:
+    """The recipes that a pattern means, of those that a row names; another has to be asked for by its id."""
+    known = experiments.pretrain_ids()
+    named = {pair.pretrain_id for pair in experiments.experiments()}
+    wanted = known if pattern in known else [name for name in known if name in named]
+    return experiments.select(pattern, wanted)
 
 
 def transfer_id(args) -> None:
@@ -240,6 +254,24 @@ def transfer_id(args) -> None:
     if missing:
         steps = " and ".join(experiments.how_to_get(missing))
         raise UserError(f"no backbone yet for {', '.join(missing)}: run {steps} first")
+
+
+PROBES = {"in100": "probe-in100", "mini": "probe-mini", "photos": "probe-caltech101"}  # by the id's data; else IN-1k's
+
+
+def probe_features(args) -> None:
+    """Train linear classifiers on a backbone, one a trial, and record their accuracy."""
+    from pretrain import linear
+
+    file = _backbone(args.backbone, args.work_dir, args.pretrain_seed)
+    usual = PROBES.get(Path(args.backbone).name.split("-")[0], "probe-in1k")
+    chosen = experiments.select_one(args.on or usual, linear.ids())
+    if chosen == "probe-mini" and args.data is None:
+        from resim_bench.data import scenes
+
+        scenes.write_objects(Path("data/mini-objects"))
+    for seed in _seeds(args):
+        linear.run(chosen, file, seed=seed, **_options(args))
 
 
 def _backbones(chosen: str, args) -> tuple[list[Path], list[str]]:
@@ -502,7 +534,7 @@ def _seeds(args) -> range:
 
 def _options(args) -> dict:
     names = ("data", "work_dir", "cfg_options", "resume", "launcher")
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in names if name in args}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -58,6 +58,16 @@ def digest(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+PRETRAIN_KEYS = ("id", "seed", "epochs", "protocol", "overrides", "deviations", "data")  # of a backbone's provenance
+
+
+def claim_of(output) -> dict:
+    """The configuration that a record says it is of, as the runs that leave records state it."""
+    entry = read(output)
+    side, backbone = entry["transfer"], entry["pretrain"]["backbone_sha256"]
+    return {"transfer": side["id"], "backbone": backbone} | {key: side[key] for key in ("protocol", "seed", "data")}
+
+
 def content(record: dict) -> dict:
     """What a record says, without its checksum."""
     return {key: value for key, value in record.items() if key != CHECKSUM}

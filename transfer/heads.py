@@ -13,8 +13,8 @@ from torch import nn
 class ResLayerExtraNorm(BaseModule):
     """A ResNet's layer4 for `shared_head`, followed by a norm of the same kind and by no ReLU.
 
-    The extra norm starts as the identity up to normalisation (gamma 1, beta 0) and always trains. MoCo
-    `detection/detectron2` (`Res5ROIHeadsExtraNorm`); reference section 1.1, "extra norm".
+    The extra norm starts as the identity up to normalisation (gamma 1, beta 0) and always trains. Source:
+    facebookresearch/moco, detection/ (`Res5ROIHeadsExtraNorm`).
 
     Args:
         depth: of the ResNet: 18, 34, 50, 101 or 152.

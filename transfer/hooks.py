@@ -109,7 +109,7 @@ def population_statistics(layers: list[nn.Module], forward, batches) -> None:
 class PreciseBNHook(Hook):
     """After the last iteration, before its checkpoint: the running statistics of the trained norms, precisely.
 
-    Detectron2's `PreciseBN` (reference section 1.4): the model in training mode computes its losses, RoIs sampled as
+    Detectron2's `PreciseBN` (docs/sources.md): the model in training mode computes its losses, RoIs sampled as
     in training, on `num_iters` batches of a training loader of its own, without gradients. Norms in evaluation mode
     keep what they have. The loader continues the stream of samples where training ended.
     """

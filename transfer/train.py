@@ -53,7 +53,7 @@ def run(
     data_set, masks = protocols.data_set(cfg), protocols.has_masks(cfg)
     root, surveys = Path(data or cfg.data_root), []
     if output.is_file() and not root.exists():  # its data are away: nothing is left to do that would need them
-        facts = claim_of(output)["data"]
+        facts = record.claim_of(output)["data"]
     else:
         root = data_set.find(root)
         facts = training.on_main_process(lambda: data_set.facts(root, cfg.classes, masks))
@@ -66,7 +66,7 @@ def run(
     sha256 = backbone_file.digest(backbone)
     claim = {"transfer": transfer_id, "protocol": protocol, "seed": seed, "backbone": sha256, "data": facts}
     place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
-    how = {"made_by": lambda: claim_of(output), "old_digest": lambda: data_set.old_digest(root)}
+    how = {"made_by": lambda: record.claim_of(output), "old_digest": lambda: data_set.old_digest(root)}
     done = f"{names[0]} is through {transfer_id} already: {output}"
     if training.on_main_process(lambda: runs.is_finished(**place, **how)):
         training.say(done)
@@ -94,7 +94,7 @@ def run(
         if is_main_process():
             entry = {
                 "schema": record.SCHEMA,
-                "pretrain": {"backbone_sha256": sha256} | {key: provenance[key] for key in _PRETRAIN_KEYS},
+                "pretrain": {"backbone_sha256": sha256} | {key: provenance[key] for key in record.PRETRAIN_KEYS},
                 "transfer": {
                     "id": transfer_id,
                     "seed": seed,
@@ -117,17 +117,6 @@ def run(
     said = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())
     training.say(f"{names[0]} through {transfer_id}: {said} ({output})")
     return output
-
-
-_PRETRAIN_KEYS = ("id", "seed", "epochs", "protocol", "overrides", "deviations", "data")
-
-
-def claim_of(output: Path) -> dict:
-    """The configuration that a record says it is of, as `run` states it."""
-    entry = record.read(output)
-    side = entry["transfer"]
-    backbone = entry["pretrain"]["backbone_sha256"]
-    return {"transfer": side["id"], "backbone": backbone} | {key: side[key] for key in ("protocol", "seed", "data")}
 
 
 def _train_and_test(runner: training.QuietRunner) -> tuple[dict[str, float], dict]:

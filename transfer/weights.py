@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from resim_bench import backbone
 from resim_bench.errors import UserError
 
-# Where MMDetection's neck has the convolutions of the pre-trained feature pyramid (reference section 4). Their biases
-# have no place: the neck has norms instead.
+# Where MMDetection's neck has the convolutions of the pre-trained feature pyramid (docs/sources.md, resim-release).
+# Their biases have no place: the neck has norms instead.
 _NECK = {f"fpn_lateral{level}.weight": f"neck.lateral_convs.{level - 2}.conv.weight" for level in (3, 4, 5)} | {
     f"fpn_output{level}.weight": f"neck.fpn_convs.{level - 2}.conv.weight" for level in (3, 4)
 }

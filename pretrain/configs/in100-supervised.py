@@ -1,4 +1,4 @@
-"""Supervised classification on IN-100; the paper does not publish its recipe, this one is ours.
+"""Supervised classification on IN-100; the recipe is not in our sources, this one is ours.
 
 Values [ours]: 100 epochs, batch 256, learning rate 0.1, a tenth after 30, 60 and 90; crop and flip alone.
 Expect, after voc-full: 44.0 / 72.8 / 45.5 (AP / AP50 / AP75).

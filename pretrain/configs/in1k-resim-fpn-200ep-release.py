@@ -1,4 +1,4 @@
-"""ReSim-FPN on ImageNet-1k, 200 epochs, as the released code trains it where that is not what the paper says.
+"""ReSim-FPN on ImageNet-1k, 200 epochs, as the released code trains it where that is not what the summary says.
 
 Its negatives are every position of the 3 x 3-averaged key maps, gathered over all GPUs on P4 and of one GPU's images
 on P3; one mean over the windows of a GPU; a window that ends at the key view's border does not count; blur before

@@ -1,4 +1,4 @@
-"""Control: the grid of windows anchored at the corner of the views' overlap, as the paper's words have it.
+"""Control: the grid of windows anchored at the corner of the views' overlap, as the summary's words have it.
 
 Run: resim-bench study mini-controls
 """

@@ -240,6 +240,34 @@ def write(
     return root
 
 
+def write_objects(
+    root: Path, *, seed: int = 0, train_images: int = 400, test_images: int = 200, size: int = SIZE
+) -> Path:
+    """Write the objects of the detection scenes under `root`, cut out by their boxes: `{train,val}/<class>/…png`.
+
+    Returns `root`. The folder appears complete or not at all; one that is there is left as it is.
+
+    Raises:
+        UserError: another process writes it.
+    """
+    root = Path(root)
+    if root.exists():
+        files.clear_scratch(root)
+        return root
+    with files.scratch(root) as scratch:
+        for stream, split, count in (("trainval", "train", train_images), ("test", "val", test_images)):
+            for name in CLASSES:
+                (scratch / "objects" / split / name).mkdir(parents=True)
+            for index in range(count):
+                drawn = scene(seed, stream, index, size)
+                for number, item in enumerate(drawn.objects):
+                    x0, y0, x1, y1 = map(int, item.box)
+                    place = scratch / "objects" / split / CLASSES[item.label] / f"{index:06d}-{number}.png"
+                    place.write_bytes(cv2.imencode(".png", drawn.image[y0:y1, x0:x1, ::-1])[1].tobytes())
+        (scratch / "objects").rename(root)
+    return root
+
+
 def _write_imagefolder(folder: Path, seed: int, count: int, size: int) -> None:
     """Write the pre-training images, in one class: a scene of several classes has no label that would be true."""
     images = folder / "train" / "scenes"

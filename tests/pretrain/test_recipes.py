@@ -3,7 +3,7 @@
 import pytest
 
 from pretrain import train
-from resim_bench import experiments, runs
+from resim_bench import experiments, runs, training
 
 # facebookresearch/moco: README and code; the length on IN-100 is ours.
 IN1K = {"epochs": 200, "dataset.name": "imagenet1k", "dataset.images": 1281167, "dataset.classes": 1000}
@@ -166,3 +166,26 @@ def test_every_recipe_fits_itself():
     for pretrain_id in experiments.pretrain_ids():
         recipe = train.load_recipe(pretrain_id)
         train.check(recipe, recipe.dataset.images, world_size=1)
+
+
+@pytest.mark.parametrize("method", ["moco-v2", "resim-c4"])
+def test_a_variant_of_in100_differs_by_one_value(method):
+    base, lr06, k16384 = (settings(f"in100-{method}{variant}") for variant in ("", "-lr06", "-k16384"))
+    assert runs.deviations(base, lr06) == {"optimizer.lr": [0.03, 0.06]}
+    assert runs.deviations(base, k16384) == {"model.queue": [65536, 16384]}
+
+
+@pytest.mark.parametrize(("images", "queue"), [(12669, 6554), (12669, 1638), (128117, 6554), (4000, 1024)])
+def test_how_often_a_query_meets_its_own_image_among_the_negatives(images, queue):
+    """docs/in100.md's (K / N)^2 / 2, by the sampler of a run; N and K a tenth of the recipes' but for mini's."""
+    batch = 64
+    stream = iter(training.DrawSampler(range(images), seed=0, batch_size=batch, drop_last=True))
+    before: dict[int, int] = {}
+    met = total = 0
+    for position in range(3 * (images // batch * batch)):
+        _, image = next(stream)
+        if position >= images:
+            total += 1
+            met += position // batch * batch - before.get(image, -images) <= queue
+        before[image] = position
+    assert met / total == pytest.approx((queue / images) ** 2 / 2, abs=0.004)

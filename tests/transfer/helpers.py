@@ -1,4 +1,4 @@
-"""A protocol as it is built, and the rows that the reference's tables of VOC and COCO (1.1 and 1.2) have in common."""
+"""A protocol as it is built, and the values that MoCo's protocols of VOC and COCO have in common."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every row of the reference's VOC table (shared reference, section 1.1) against what the config builds.
+"""Each value of MoCo's VOC protocol (docs/sources.md: moco, detectron2) against what the config builds.
 
 The left column of a row names it as the table does; the expectation is Detectron2's value.
 """

@@ -1,4 +1,4 @@
-"""Every row of the reference's COCO table (shared reference, section 1.2) against what the configs build.
+"""Each value of MoCo's COCO protocol (docs/sources.md: moco-issue-39) against what the configs build.
 
 The left column of a row names it as the table does; the expectation is Detectron2's value.
 """

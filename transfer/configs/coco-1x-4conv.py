@@ -1,6 +1,6 @@
 """Mask R-CNN R50-FPN on COCO 2017 with a box head of four convolutions and SyncBN in both heads, 1x schedule.
 
-Source: PyContrast (docs/sources.md), R_50_FPN_1x: the protocol of InfoMin and of most methods since.
+Paper: none; PyContrast's R_50_FPN_1x (docs/sources.md), the protocol of InfoMin and of most methods since.
 Run: resim-bench transfer coco-1x-4conv --backbone given-moco-v2 --data data/coco
 Expect: box AP 39.8, mask AP 36.1 from MoCo-v2's 200 epochs, 38.9 and 35.4 under coco-1x. No row stands on it.
 It differs from coco-1x by its heads alone.

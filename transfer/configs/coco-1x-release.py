@@ -3,7 +3,7 @@
 Paper: ReSim's released code; its configuration leaves FREEZE_AT and PRECISE_BN at Detectron2's defaults: stem and res2
 keep their pre-training weights and statistics, and there is no precise batch norm.
 Run: resim-bench transfer coco-1x-release --backbone in1k-resim-fpn-200ep-release --data data/coco
-Expect: about what coco-1x expects; the paper does not say by which of the two its numbers were measured.
+Expect: about what coco-1x expects; by which of the two the paper's numbers were measured is not in our sources.
 It differs from coco-1x by the freeze and by precise batch norm alone.
 """
 

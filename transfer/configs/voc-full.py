@@ -1,7 +1,7 @@
 """Faster R-CNN R50-C4 on VOC 07+12, every layer fine-tuned (24k iterations).
 
-Paper: ReSim (arXiv:2103.12902), section 4.1, the IN-100 ablations (tables of windows and of methods); the protocol is
-that of MoCo (facebookresearch/moco, detection/), SyncBN as in ReSim's own copy.
+Paper: ReSim (arXiv:2103.12902), the IN-100 ablations (tables of windows and of methods); the protocol is that of MoCo
+(facebookresearch/moco, detection/), SyncBN as in ReSim's own copy.
 Run: resim-bench transfer voc-full --backbone in100-resim-c4 --data data/VOCdevkit
 Expect: AP 57.0, AP50 82.4, AP75 63.6 from MoCo-v2's released 200-epoch ImageNet weights (MoCo, detection/README.md, in
 Detectron2; mean of 5 trials, whose standard deviation is .2/.2/.4). About 4 hours on 8 V100.

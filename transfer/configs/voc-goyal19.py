@@ -1,6 +1,7 @@
 """Faster R-CNN R50-C4 on VOC 07+12 as Goyal et al. (2019) fine-tune it: norms, stem and res2 frozen, no extra norm.
 
-Source: vissl (docs/sources.md), voc0712/iccv19, with Detectron2's defaults for what it leaves out.
+Paper: Jigsaw and Rotation of the IN-1k VOC table, inferred; the protocol is vissl's (docs/sources.md), voc0712/iccv19,
+with Detectron2's defaults for what it leaves out.
 Run: resim-bench transfer voc-goyal19 --backbone given-jigsaw --data data/VOCdevkit
 Expect: 48.9 / 75.1 / 52.9 from Jigsaw, 46.3 / 72.5 / 49.3 from Rotation (AP / AP50 / AP75).
 It differs from voc-full by what stands below alone.

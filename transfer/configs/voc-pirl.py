@@ -1,6 +1,6 @@
 """voc-goyal19 with a tenth of the learning rate and 1,000 iterations of warm-up: how PIRL and NPID++ were fine-tuned.
 
-Source: vissl (docs/sources.md), voc0712/pirl_npid.
+Paper: PIRL and NPID++ of the IN-1k VOC table, inferred; the protocol is vissl's (docs/sources.md), voc0712/pirl_npid.
 Run: resim-bench transfer voc-pirl --backbone given-pirl --data data/VOCdevkit
 Expect: 54.0 / 80.7 / 59.7 from PIRL, 52.3 / 79.1 / 56.9 from NPID++ (AP / AP50 / AP75).
 It differs from voc-goyal19 by what stands below alone.

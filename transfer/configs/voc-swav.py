@@ -1,6 +1,6 @@
 """voc-full with five times the learning rate and its own warm-up: how SwAV's LARS-trained weights were fine-tuned.
 
-Source: vissl (docs/sources.md), voc0712/simclr_swav.
+Paper: SwAV of the IN-1k VOC table, inferred; the protocol is vissl's (docs/sources.md), voc0712/simclr_swav.
 Run: resim-bench transfer voc-swav --backbone given-swav --data data/VOCdevkit
 Expect: 56.1 / 82.6 / 62.7 from SwAV's 800 epochs (AP / AP50 / AP75); 45.1 under voc-full.
 It differs from voc-full by what stands below alone.

@@ -1,6 +1,6 @@
 """ReSim-C4: MoCo-v2 with a region loss on C4 and one flip for both views.
 
-Windows and equation (2) are the paper's; its region head is not published: one 3 x 3 convolution to 128 [ours].
+Windows and equation (2) are the summary's; its region head is not in our sources: one 3 x 3 convolution to 128 [ours].
 """
 
 _base_ = "moco_v2.py"

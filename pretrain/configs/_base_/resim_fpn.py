@@ -1,7 +1,7 @@
 """ReSim-FPN: MoCo-v2 with region losses on P4 and P3 of a feature pyramid, and one flip for both views.
 
-The levels are the paper's; windows and strides, which it does not print, are the release's. The regions are compared in
-the pyramid's own 256 channels. Equation (2) and its negatives are the paper's; see in1k-resim-fpn-200ep-release.
+The levels, equation (2) and its negatives are the summary's; windows and strides, which it does not have, are the
+release's. The regions are compared in the pyramid's own 256 channels; see in1k-resim-fpn-200ep-release.
 """
 
 _base_ = "moco_v2.py"

@@ -36,6 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork has no other threads
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 import tables
 from resim_bench import backbone, cli, record, runs, training, unit
@@ -336,7 +337,7 @@ def sweep(name: str, only_few: bool) -> tuple[int, list[str]]:
         assert code == 0, said
         expected = command.result(folder)
         chosen = few(points) if only_few else range(len(points))
-        for number in chosen:
+        for number in tqdm(chosen, desc=name, unit=" kills", disable=None):  # silent outside of a terminal
             folder = fresh()
             killed, *_ = in_fork(command, folder, number)
             code, _, said = in_fork(command, folder, None)

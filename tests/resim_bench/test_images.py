@@ -177,6 +177,7 @@ def encoded(tmp_path_factory):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_mutated_bytes_are_pixels_or_a_sentence(tmp_path, encoded, data):
     content = bytearray(encoded[data.draw(st.sampled_from(sorted(encoded)))])
     for _ in range(data.draw(st.integers(1, 4))):

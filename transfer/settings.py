@@ -274,6 +274,7 @@ DEEP = {
         ]
     ),
     "*_dataloader.dataset.pipeline.*.prob": _type(Share),
+    "train_dataloader.sampler.square": _type(one_of("wide", "tall")),
     "optim_wrapper.paramwise_cfg.*_mult": _type(AtLeast0),
     "param_scheduler": _type(Annotated[list[Typed], Strict(False), says("schedulers, each with its type")]),
     "param_scheduler.*.milestones": _type(

@@ -227,3 +227,9 @@ def test_any_option_is_legal_or_one_sentence(place, value):
             protocols.resolve(cfg, data="x", classes=["a"], seed=0, backbone="b")
         except UserError as refusal:
             assert len(str(refusal).splitlines()) == 1 and len(str(refusal)) < 600
+
+
+def test_a_sampler_s_square_images_are_wide_or_tall():
+    """A setting that the paper's protocols alone have."""
+    with pytest.raises(UserError, match="sampler.square is 'round': give wide or tall"):
+        load("train_dataloader.sampler.square=round", "coco-1x")

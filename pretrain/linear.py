@@ -234,24 +234,18 @@ def run(
             return output
         model = runner.move_in(run_dir, record.digest(runs.read_claim(run_dir))).train()
         metrics = accuracies(model, TestPart(test, rows, config.test_resize, config.views.size), config)
-        entry = {
-            "schema": record.SCHEMA,
-            "pretrain": {"backbone_sha256": sha256} | {key: provenance[key] for key in record.PRETRAIN_KEYS},
-            "transfer": {
-                "id": probe_id,
-                "seed": seed,
-                "protocol": protocol,
-                "overrides": runs.plain(cfg_options or {}),
-                "deviations": runs.deviations(_protocol(shipped, shipped.dataset), protocol),
-                "data": facts,
-                "survey": train.survey.facts(),
-                "changes": runner.changes,
-            },
-            "metrics": metrics,
-            **runs.environment(),
-            "seconds": time.monotonic() - started,
-            "finished": record.now(),
+        side = {
+            "id": probe_id,
+            "seed": seed,
+            "protocol": protocol,
+            "overrides": runs.plain(cfg_options or {}),
+            "deviations": runs.deviations(_protocol(shipped, shipped.dataset), protocol),
+            "data": facts,
+            "survey": train.survey.facts(),
+            "changes": runner.changes,
         }
+        seconds = time.monotonic() - started
+        entry = record.of_trial(provenance, sha256, side, metrics, seconds, runs.environment())
         record.write(Path(work_dir) / "records", entry)
     said = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())
     found = config.published.get(names[0])

@@ -68,6 +68,27 @@ def claim_of(output) -> dict:
     return {"transfer": side["id"], "backbone": backbone} | {key: side[key] for key in ("protocol", "seed", "data")}
 
 
+def of_trial(
+    provenance: dict, backbone_sha256: str, transfer: dict, metrics: dict, seconds: float, environment: dict
+) -> dict:
+    """The record of a trial that has ended just now.
+
+    Args:
+        provenance: of the backbone.
+        transfer: the record's side of that name.
+        environment: as `runs.environment` has it.
+    """
+    return {
+        "schema": SCHEMA,
+        "pretrain": {"backbone_sha256": backbone_sha256} | {key: provenance[key] for key in PRETRAIN_KEYS},
+        "transfer": transfer,
+        "metrics": metrics,
+        **environment,
+        "seconds": seconds,
+        "finished": now(),
+    }
+
+
 def content(record: dict) -> dict:
     """What a record says, without its checksum."""
     return {key: value for key, value in record.items() if key != CHECKSUM}

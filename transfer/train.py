@@ -92,27 +92,21 @@ def run(
         runner.move_in(run_dir, record.digest(runs.read_claim(run_dir)))
         metrics, parameters = _train_and_test(runner)
         if is_main_process():
-            entry = {
-                "schema": record.SCHEMA,
-                "pretrain": {"backbone_sha256": sha256} | {key: provenance[key] for key in record.PRETRAIN_KEYS},
-                "transfer": {
-                    "id": transfer_id,
-                    "seed": seed,
-                    "protocol": protocol,
-                    "overrides": runs.plain(cfg_options or {}),
-                    "deviations": runs.deviations(protocols.summary(canonical), protocol)
-                    | _data_deviations(cfg.expected_data, facts),
-                    "data": facts,
-                    "images_per_process": cfg.total_batch // world_size,
-                    "survey": {split: survey.facts() for split, survey in zip(("train", "test"), surveys, strict=True)},
-                    "parameters": parameters,
-                    "changes": runner.changes,
-                },
-                "metrics": metrics,
-                **runs.environment(),
-                "seconds": time.monotonic() - started,
-                "finished": record.now(),
+            side = {
+                "id": transfer_id,
+                "seed": seed,
+                "protocol": protocol,
+                "overrides": runs.plain(cfg_options or {}),
+                "deviations": runs.deviations(protocols.summary(canonical), protocol)
+                | _data_deviations(cfg.expected_data, facts),
+                "data": facts,
+                "images_per_process": cfg.total_batch // world_size,
+                "survey": {split: survey.facts() for split, survey in zip(("train", "test"), surveys, strict=True)},
+                "parameters": parameters,
+                "changes": runner.changes,
             }
+            seconds = time.monotonic() - started
+            entry = record.of_trial(provenance, sha256, side, metrics, seconds, runs.environment())
             record.write(Path(work_dir) / "records", entry)
     said = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())
     training.say(f"{names[0]} through {transfer_id}: {said} ({output})")

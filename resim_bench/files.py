@@ -4,12 +4,14 @@ What a killed process left half written is locked by nobody, so that the next on
 """
 
 import contextlib
+import errno
 import fcntl
 import glob
 import os
 import secrets
 import shutil
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +47,17 @@ def replacing(place: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(place)  # a full disk does not say where
         raise
+
+
+def read(file: Path) -> bytes:
+    """The content of a regular file; a pipe, which would be waited for, is not opened.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    if not stat.S_ISREG(os.stat(file).st_mode) and not os.path.isdir(file):
+        raise OSError(errno.EINVAL, "it is no regular file", str(file))
+    return Path(file).read_bytes()
 
 
 def sync(file: Path) -> None:

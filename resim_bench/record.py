@@ -130,7 +130,7 @@ def read(file) -> dict:
     """
     file = Path(file)
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(files.read(file))
     except OSError as error:
         raise UserError(f"cannot read the record {file}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:

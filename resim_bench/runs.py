@@ -116,7 +116,7 @@ def read_claim(run_dir: Path) -> dict:
     """
     file = Path(run_dir) / CLAIM
     try:
-        config = json.loads(file.read_bytes())
+        config = json.loads(files.read(file))
     except (OSError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):

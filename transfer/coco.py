@@ -19,6 +19,7 @@ import numpy as np
 from mmengine.registry import DATASETS
 from pycocotools import mask as run_length
 
+from resim_bench import files
 from resim_bench.errors import UserError
 from transfer.datasets import FARTHEST, DetectionFolder, Gathered, Masks, Split, complete, owners_of
 from transfer.voc import NUMBER
@@ -100,7 +101,7 @@ def _load(found: Gathered, file: Path) -> dict[str, list]:
     names = "images", "annotations", "categories"
     kind, read = "annotation files that cannot be read", None
     try:
-        content = file.read_bytes()
+        content = files.read(file)
         found.annotations.append(hashlib.sha256(content).digest())
         read = json.loads(content)
         problem = "" if isinstance(read, dict) else "it is no object with images, annotations and categories"

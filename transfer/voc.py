@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 from mmengine.registry import DATASETS
 
+from resim_bench import files
 from resim_bench.data import images
 from resim_bench.errors import UserError
 from transfer.datasets import DetectionFolder, Gathered, Split, complete
@@ -89,7 +90,7 @@ def _read_list(found: Gathered, file: Path, numbers: dict[str, int]) -> None:
     survey, year = found.survey, file.parents[2]
     shown = os.path.relpath(file, found.root)
     try:
-        content = file.read_bytes()
+        content = files.read(file)
         lines = re.split(r"[\r\n]+", _text(content))
         there = sorted(os.listdir(year / "JPEGImages"))
     except UnicodeDecodeError as error:
@@ -139,14 +140,14 @@ def _text(content: bytes) -> str:
     return content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
 
 
-def _read_image(found: Gathered, year: Path, stem: str, files: list[str], numbers: dict[str, int]) -> None:
-    """Gather a listed image, of which `files` may be the file."""
+def _read_image(found: Gathered, year: Path, stem: str, entries: list[str], numbers: dict[str, int]) -> None:
+    """Gather a listed image, of which one of `entries` may be the file."""
     xml = year / "Annotations" / f"{stem}.xml"
     shown = os.path.relpath(xml, found.root)
     try:
-        content = xml.read_bytes()
+        content = files.read(xml)
         root = read_root(content)
-        image = _image_file(year / "JPEGImages", files, root)
+        image = _image_file(year / "JPEGImages", entries, root)
         size = read_side(root, "width"), read_side(root, "height")
     except FileNotFoundError:
         found.survey.fault(
@@ -225,10 +226,10 @@ def read_side(root, side: str) -> float:
     return float(text)
 
 
-def _image_file(folder: Path, files: list[str], root) -> Path:
-    """The image among the files of a name: by its ending, or what the annotation says."""
-    known = [name for name in files if os.path.splitext(name)[1].lower() in images.ENDINGS]
-    candidates = known or [name for name in files if images.is_image(folder / name)] or files
+def _image_file(folder: Path, entries: list[str], root) -> Path:
+    """The image among the entries of a name: by its ending, or what the annotation says."""
+    known = [name for name in entries if os.path.splitext(name)[1].lower() in images.ENDINGS]
+    candidates = known or [name for name in entries if images.is_image(folder / name)] or entries
     if len(candidates) > 1:
         said = _content(root, "filename")
         candidates = [name for name in candidates if name == said] or candidates

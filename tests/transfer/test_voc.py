@@ -2,6 +2,7 @@
 
 import codecs
 import math
+import os
 from pathlib import PurePath
 from xml.etree import ElementTree
 
@@ -277,3 +278,12 @@ def test_what_is_written_is_read(year):
     for corners in rng.integers(1, 90, (20, 4)).tolist():
         ((_, box, _),) = read(whole(object_xml("red", corners)))[2]
         assert box == (corners[0] - 1, corners[1] - 1, corners[2], corners[3])
+
+
+@pytest.mark.parametrize("place", ["Annotations/trainval_000.xml", "ImageSets/Main/trainval.txt"])
+def test_a_pipe_is_refused_and_not_waited_for(devkit, place):
+    file = devkit / "VOC2007" / place
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match="it is no regular file"):
+        VOCFolder.read(VOCFolder.find(devkit), "train").survey.refuse()

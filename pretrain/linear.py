@@ -27,11 +27,10 @@ from pretrain.recipes import SGD, Adam, DatasetSettings
 from pretrain.train import FUSED
 from pretrain.views import ViewSettings
 from resim_bench import backbone as backbone_file
-from resim_bench import record, runs, settings, training
+from resim_bench import experiments, record, runs, settings, training
 from resim_bench.errors import UserError
 from resim_bench.settings import Natural, Schema, Share, Whole, WholeOrNone, says
 
-CONFIGS = Path(__file__).parent / "probes"
 UNPROTOCOLLED = ("workers", "log_interval", "published")
 HELD_OUT_BY = 0  # the seed of the list: it does not change with that of the run
 
@@ -53,18 +52,13 @@ class Probe(Schema):
     published: dict[str, Any]
 
 
-def ids() -> dict[str, Path]:
-    """Every probe's config by its id."""
-    return {file.stem: file for file in sorted(CONFIGS.glob("probe-*.py"))}
-
-
 def load(probe_id: str, cfg_options: dict | None = None) -> Config:
     """The config of an id, with options of the command line.
 
     Raises:
         UserError: no such id or setting, or a setting cannot be what it is.
     """
-    config = training.merge_options(Config.fromfile(ids()[probe_id]), cfg_options or {})
+    config = training.merge_options(Config.fromfile(experiments.probe_ids()[probe_id]), cfg_options or {})
     settings.check(Probe, config.to_dict())
     if config.test_resize < config.views.size:
         raise UserError(

@@ -209,6 +209,7 @@ def list_ids(args) -> None:
         "pre-training": {i: experiments.describe(path) for i, path in experiments.pretrain_ids().items()},
         "released weights": {i: weights["title"] for i, weights in experiments.given().items()},
         "transfer": {i: experiments.describe(path) for i, path in experiments.transfer_ids().items()},
+        "probes": {i: experiments.describe(path) for i, path in experiments.probe_ids().items()},
         "tables": {i: table["title"] for i, table in experiments.reported_tables().items()},
         "experiments": {i: ", ".join(experiments.paired_with(i)) or "no row" for i in experiments.transfer_ids()},
     }
@@ -265,7 +266,7 @@ def probe_features(args) -> None:
 
     file = _backbone(args.backbone, args.work_dir, args.pretrain_seed)
     usual = PROBES.get(Path(args.backbone).name.split("-")[0], "probe-in1k")
-    chosen = experiments.select_one(args.on or usual, linear.ids())
+    chosen = experiments.select_one(args.on or usual, experiments.probe_ids())
     if chosen == "probe-mini" and args.data is None:
         from resim_bench.data import scenes
 

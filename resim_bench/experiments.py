@@ -95,6 +95,11 @@ def transfer_ids() -> dict[str, Path]:
     return _configs("transfer", [pair.transfer_id for pair in experiments()])
 
 
+def probe_ids() -> dict[str, Path]:
+    """Every linear probe's config by its id."""
+    return {file.stem: file for file in sorted((ROOT / "pretrain" / "probes").glob("[!_]*.py"))}
+
+
 def _configs(room: str, first: list[str]) -> dict[str, Path]:
     files = {file.stem: file for file in sorted((ROOT / room / "configs").glob("[!_]*.py"))}
     ordered = dict.fromkeys(name for name in first if name in files) | files

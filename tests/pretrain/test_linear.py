@@ -8,7 +8,7 @@ from PIL import Image
 
 from pretrain import linear
 from pretrain.encoders import resnet
-from resim_bench import backbone, cli, record, runs, training
+from resim_bench import backbone, cli, experiments, record, runs, training
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
 from tests.transfer.conftest import make_backbone
@@ -167,7 +167,7 @@ def test_a_test_image_is_the_middle_after_its_short_side_was_resized(images):
     assert np.abs(image.numpy() - expected).max() <= 1
 
 
-@pytest.mark.parametrize("protocol", sorted(linear.ids()))
+@pytest.mark.parametrize("protocol", sorted(experiments.probe_ids()))
 def test_the_configs_are_mocos(protocol):
     config = linear.load(protocol)
     optimiser = config.optimizer.to_dict()

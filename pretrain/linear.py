@@ -19,9 +19,9 @@ from pydantic import Field, Strict
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain import imagefolder
-from pretrain.data import LabelledView, read_image
+from pretrain.data import LabelledView, list_images, read_image
 from pretrain.encoders import resnet, trunk_maps
+from pretrain.imagefolder import Images
 from pretrain.methods import normalise
 from pretrain.recipes import SGD, Adam, DatasetSettings
 from pretrain.train import FUSED
@@ -67,7 +67,7 @@ def load(probe_id: str, cfg_options: dict | None = None) -> Config:
     return config
 
 
-def held_out(labels: list[int], share: float) -> np.ndarray:
+def split(labels: list[int], share: float) -> np.ndarray:
     """`(n,)` bool: which images do not train, the same share of each class (a whole number of images, rounded)."""
     labels_of = np.asarray(labels)
     out = np.zeros(len(labels_of), bool)
@@ -83,7 +83,7 @@ class TrainingPart(LabelledView):
 
     def __init__(self, root, name, views, seed, held_out):
         super().__init__(root, name, views, seed)
-        self.rows = np.flatnonzero(~_out(self.images, held_out)).tolist()
+        self.rows = np.flatnonzero(~split(self.images.labels, held_out)).tolist()
 
     def __len__(self):
         return len(self.rows)
@@ -93,14 +93,10 @@ class TrainingPart(LabelledView):
         return super().__getitem__((draw, self.rows[index]))
 
 
-def _out(images: imagefolder.Images, share: float) -> np.ndarray:
-    return held_out(images.labels, share)
-
-
 class TestPart(Dataset):
     """The middle of each test image: `(S, S, 3)` uint8, its short side resized before, and its class number."""
 
-    def __init__(self, images: imagefolder.Images, rows, resize: int, size: int):
+    def __init__(self, images: Images, rows, resize: int, size: int):
         self.images, self.rows, self.resize, self.size = images, list(rows), resize, size
 
     def __len__(self):
@@ -154,21 +150,19 @@ class LinearClassifier(BaseModel):
         return {"loss": F.cross_entropy(scores, label), "top1": (scores.argmax(dim=1) == label).float().mean()}
 
 
-def _data(config: Config, root: Path) -> tuple[imagefolder.Images, imagefolder.Images, np.ndarray]:
+def _data(config: Config, root: Path) -> tuple[Images, Images, np.ndarray]:
     """What trains, what tests, and the rows of that which do.
 
     Raises:
         UserError: a folder is missing, its images cannot be used, or the two have other classes.
     """
     name = config.dataset.name
-    train = imagefolder.read(root, name)
-    train.survey.refuse()
+    train = list_images(str(root), name)
     if config.held_out:
-        return train, train, np.flatnonzero(_out(train, config.held_out))
+        return train, train, np.flatnonzero(split(train.labels, config.held_out))
     if not (root / "val").is_dir():
         raise UserError(f"there is no folder {root / 'val'} to test on: add it, or set held_out=0.1")
-    test = imagefolder.read(root / "val", name)
-    test.survey.refuse()
+    test = list_images(str(root / "val"), name)
     if test.classes != train.classes:
         raise UserError(f"{root} has other classes in val than in train: a test needs the same")
     return train, test, np.arange(len(test.names))

@@ -228,18 +228,10 @@ def pretrain_ids(args) -> None:
     """Pre-train every recipe that the pattern selects, with every seed."""
     from pretrain import train
 
-    selected = _recipes(args.id)
+    selected = experiments.select(args.id, experiments.pretrain_ids())
     for pretrain_id, cfg_options in train.options_of_each(selected, args.cfg_options).items():
         for seed in _seeds(args):
             train.run(pretrain_id, seed=seed, **_options(args) | {"cfg_options": cfg_options})
-
-
-def _recipes(pattern: str) -> list[str]:
-    """The recipes that a pattern means, of those that a row names; another has to be asked for by its id."""
-    known = experiments.pretrain_ids()
-    named = {pair.pretrain_id for pair in experiments.experiments()}
-    wanted = known if pattern in known else [name for name in known if name in named]
-    return experiments.select(pattern, wanted)
 
 
 def transfer_id(args) -> None:

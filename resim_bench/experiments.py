@@ -109,16 +109,24 @@ def _configs(room: str, first: list[str]) -> dict[str, Path]:
 def select(pattern: str, known: Iterable[str]) -> list[str]:
     """The ids among `known` that match a glob such as `in100*`, in the order of `known`.
 
+    Recipes and protocols that no row names, such as a row's variants, are meant only where nothing else matches.
+
     Raises:
         UserError: none matches; the sentence names the closest ids and all known ones.
     """
     known = list(known)
     matching = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
+    matching = [name for name in matching if name not in _without_row()] or matching
     if not matching:
         close = difflib.get_close_matches(pattern, known)
         hint = f"did you mean {' or '.join(close)}; " if close else ""
         raise UserError(f"no id matches '{pattern}': {hint}known are {', '.join(known) or 'none'}")
     return matching
+
+
+def _without_row() -> set[str]:
+    named = {name for pair in experiments() for name in pair}
+    return {*pretrain_ids(), *transfer_ids()} - named
 
 
 def select_one(pattern: str, known: Iterable[str]) -> str:

@@ -95,16 +95,17 @@ def scratch(place: Path) -> Iterator[Path]:
     place = Path(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     with locked(place.with_name(f".{place.name}.lock"), str(place)):
-        for left in place.parent.glob(f".{glob.escape(place.name)}-*"):
+        for left in place.parent.glob(f".{glob.escape(place.name)}.building-*"):
             shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as folder:
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}.building-") as folder:
             yield Path(folder)
 
 
 def clear_scratch(place: Path) -> None:
     """Remove what a process left of `scratch` that was killed when `place` stood already; nothing of living ones."""
     place = Path(place)
-    if next(place.parent.glob(f".{glob.escape(place.name)}[-.]*"), None):
+    left = next(place.parent.glob(f".{glob.escape(place.name)}.building-*"), None)
+    if left or place.with_name(f".{place.name}.lock").exists():
         with contextlib.suppress(UserError), scratch(place):
             pass
 

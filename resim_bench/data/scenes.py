@@ -9,6 +9,7 @@ the streams (pre-training, detection training, test) share no random number.
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -224,20 +225,13 @@ def write(
     counts = dict(zip(STREAMS, (pretrain_images, train_images, test_images), strict=True))
     if seed < 0 or size < 64 or not all(1 <= count <= STREAM_LENGTH for count in counts.values()):
         raise UserError(f"Scenes need a seed from 0, a size from 64 and 1 to {STREAM_LENGTH} images of each kind.")
-    recipe = json.dumps({"generator": VERSION, "seed": seed, "size": size, "images": counts}, indent=1) + "\n"
-    if root.exists():
-        if (root / "scenes.json").is_file() and (root / "scenes.json").read_bytes() == recipe.encode():
-            files.clear_scratch(root)
-            return root
-        raise UserError(f"{root} holds something other than these scenes; remove it or name another folder.")
-    with files.scratch(root) as scratch:
-        building = scratch / "scenes"
+
+    def fill(building: Path) -> None:
         _write_imagefolder(building / "imagefolder", seed, pretrain_images, size)
         for stream, split in (("trainval", "train"), ("test", "val")):
             _write_detection(building, seed, stream, split, counts[stream], size)
-        (building / "scenes.json").write_text(recipe)
-        building.rename(root)
-    return root
+
+    return _build(root, {"seed": seed, "size": size, "images": counts}, fill)
 
 
 def write_objects(
@@ -245,26 +239,39 @@ def write_objects(
 ) -> Path:
     """Write the objects of the detection scenes under `root`, cut out by their boxes: `{train,val}/<class>/…png`.
 
-    Returns `root`. The folder appears complete or not at all; one that is there is left as it is.
-
-    Raises:
-        UserError: another process writes it.
+    Returns `root`; see `write` for what else holds.
     """
-    root = Path(root)
-    if root.exists():
-        files.clear_scratch(root)
-        return root
-    with files.scratch(root) as scratch:
+
+    def fill(building: Path) -> None:
         for stream, split, count in (("trainval", "train", train_images), ("test", "val", test_images)):
             for name in CLASSES:
-                (scratch / "objects" / split / name).mkdir(parents=True)
+                (building / split / name).mkdir(parents=True)
             for index in range(count):
                 drawn = scene(seed, stream, index, size)
                 for number, item in enumerate(drawn.objects):
                     x0, y0, x1, y1 = map(int, item.box)
-                    place = scratch / "objects" / split / CLASSES[item.label] / f"{index:06d}-{number}.png"
+                    place = building / split / CLASSES[item.label] / f"{index:06d}-{number}.png"
                     place.write_bytes(cv2.imencode(".png", drawn.image[y0:y1, x0:x1, ::-1])[1].tobytes())
-        (scratch / "objects").rename(root)
+
+    counts = {"trainval": train_images, "test": test_images}
+    return _build(root, {"seed": seed, "size": size, "objects_of": counts}, fill)
+
+
+def _build(root: Path, recipe: dict, fill: Callable[[Path], None]) -> Path:
+    """Let `fill` write into a new folder that then becomes `root`, unless `root` holds what `recipe` says already."""
+    root = Path(root)
+    said = json.dumps({"generator": VERSION} | recipe, indent=1) + "\n"
+    if root.exists():
+        if (root / "scenes.json").is_file() and (root / "scenes.json").read_bytes() == said.encode():
+            files.clear_scratch(root)
+            return root
+        raise UserError(f"{root} holds something other than these scenes; remove it or name another folder.")
+    with files.scratch(root) as scratch:
+        building = scratch / "scenes"
+        building.mkdir()
+        fill(building)
+        (building / "scenes.json").write_text(said)
+        building.rename(root)
     return root
 
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from pretrain import linear
+from pretrain.data import list_images
 from pretrain.encoders import resnet
 from resim_bench import backbone, cli, experiments, record, runs, training
 from resim_bench.data import scenes
@@ -143,21 +144,21 @@ def test_interrupted_and_resumed_equals_uninterrupted(start, tmp_path, monkeypat
 
 def test_a_tenth_of_each_class_is_held_out_by_the_same_list(start, images):
     labels = [0] * 20 + [1] * 31 + [2] * 4
-    out = linear.held_out(labels, 0.1)
+    out = linear.split(labels, 0.1)
     assert [int(out[np.equal(labels, label)].sum()) for label in range(3)] == [2, 3, 0]
-    assert (out == linear.held_out(labels, 0.1)).all() and not linear.held_out(labels, 0).any()
+    assert (out == linear.split(labels, 0.1)).all() and not linear.split(labels, 0).any()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(linear, "HELD_OUT_BY", 1)
-        assert (out != linear.held_out(labels, 0.1)).any()
+        assert (out != linear.split(labels, 0.1)).any()
     entry = record.read(start({"held_out": 0.2}))
     data = entry["transfer"]["data"]
     assert (data["images"], data["train_images"], data["test_images"]) == (20, 16, 4), "val is not used"
     part = linear.TrainingPart(images, "objects", linear.load("probe-mini").views.to_dict(), 0, 0.2)
-    assert len(part) == 16 and not set(part.rows) & set(np.flatnonzero(linear.held_out(part.images.labels, 0.2)))
+    assert len(part) == 16 and not set(part.rows) & set(np.flatnonzero(linear.split(part.images.labels, 0.2)))
 
 
 def test_a_test_image_is_the_middle_after_its_short_side_was_resized(images):
-    found = linear.imagefolder.read(images, "objects")
+    found = list_images(str(images), "objects")
     part = linear.TestPart(found, [3], resize=36, size=32)
     image, label = part[0]
     assert image.shape == (32, 32, 3) and image.dtype == torch.uint8 and label == found.labels[3]
@@ -229,8 +230,10 @@ def test_the_objects_of_the_scenes_are_cut_out_whole_or_not_at_all(tmp_path, mon
     assert sum(1 for _ in root.glob("train/*/*.png")) == sum(
         len(scenes.scene(0, "trainval", i).objects) for i in range(3)
     )
+    with pytest.raises(UserError, match="holds something other than these scenes"):
+        scenes.write_objects(root)
     monkeypatch.setattr(scenes, "scene", None)
-    assert scenes.write_objects(root) == root, "left as it is"
+    assert scenes.write_objects(root, train_images=3, test_images=2) == root, "left as it is"
     with pytest.raises(TypeError):
         scenes.write_objects(tmp_path / "others")
     assert [entry.name for entry in tmp_path.iterdir()] == ["objects"]

@@ -99,6 +99,14 @@ def test_select_by_exact_id_and_glob_in_the_given_order():
     assert experiments.select("*", known) == known
 
 
+def test_a_pattern_means_ids_that_rows_name_and_others_where_there_are_none():
+    recipes, protocols = experiments.pretrain_ids(), experiments.transfer_ids()
+    assert experiments.select("in100-moco-v2*", recipes) == ["in100-moco-v2"]
+    assert experiments.select("in100-moco-v2-lr06", recipes) == ["in100-moco-v2-lr06"]
+    assert experiments.select("*-lr06", recipes) == ["in100-moco-v2-lr06", "in100-resim-c4-lr06"]
+    assert "voc-full" in protocols and experiments.select_one("voc-f[ru]*l", protocols) == "voc-full"
+
+
 def test_select_without_a_match_names_close_and_known_ids():
     known = ["random", "in100-moco-v2", "mini-moco-v2"]
     with pytest.raises(UserError, match="no id matches 'in100-mocov2': did you mean in100-moco-v2") as refusal:

@@ -229,11 +229,18 @@ def test_arguments_out_of_range_are_refused(tmp_path, wrong):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_write_left_is_removed(tmp_path):
-    (tmp_path / ".mini-abc" / "scenes").mkdir(parents=True)
+def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
+    """Neither what another process builds under a longer name, nor hidden folders of the user's."""
+    others = {".mini-objects.building-abc", ".mini-objects.lock", ".mini-old", ".mini.bak"}
+    for name in others | {".mini.building-abc"}:
+        (tmp_path / name / "scenes").mkdir(parents=True)
     (tmp_path / ".mini.lock").touch()
+    for _ in range(2):
+        scenes.write(tmp_path / "mini", **SMALL)
+        assert {entry.name for entry in tmp_path.iterdir()} == others | {"mini"}
+        (tmp_path / ".mini.building-abc").mkdir()
     scenes.write(tmp_path / "mini", **SMALL)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["mini"]
+    assert {entry.name for entry in tmp_path.iterdir()} == others | {"mini"}
 
 
 def test_scenes_in_a_file_are_refused(tmp_path):

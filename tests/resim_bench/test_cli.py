@@ -16,7 +16,6 @@ import torchvision
 import tables
 from pretrain import monitor
 from resim_bench import backbone, cli, experiments, plan, record, timing
-from resim_bench.errors import UserError
 
 
 @pytest.fixture(autouse=True)

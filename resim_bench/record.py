@@ -25,6 +25,7 @@ from resim_bench.errors import UserError
 
 SCHEMA = 1
 CHECKSUM = "sha256"
+PRINTED = "printed_"  # before the name of a metric that Detectron2's rounding went into
 _NUMBER = (int, float)
 _SIDE = {"id": str, "seed": int, "protocol": dict, "overrides": dict, "deviations": dict, "data": (str, dict)}
 _SPEC = {

@@ -138,9 +138,10 @@ def _line(table: Table, number: int, metric: str, ran: str, trials: list[dict]) 
     by_pretraining = defaultdict(list)
     for trial in trials:
         # What the paper reports of VOC is of rounded detections; among our own rows none are rounded.
-        printed = f"printed_{metric}" if table.reports and f"printed_{metric}" in trial["metrics"] else metric
-        if printed in trial["metrics"]:
-            by_pretraining[trial["pretrain"]["seed"]].append(trial["metrics"][printed])
+        found, printed = trial["metrics"], records_of_trials.PRINTED + metric
+        name = printed if table.reports and printed in found else metric
+        if name in found:
+            by_pretraining[trial["pretrain"]["seed"]].append(found[name])
     ours = compare.summarise(metric, by_pretraining.values())
     reported = row.reported.get(metric, NAN)
     deviations = _deviations(trials)

@@ -84,14 +84,11 @@ def _protocols(tables: Sequence[Table]) -> list[Item]:
     """Which numbers were measured under another protocol than the table's one, and what that is worth."""
     others: dict[str, list[str]] = defaultdict(list)
     unknown, apart = [], [0.0]
-    for table in tables[:1]:  # those beside it have the same rows
-        for row in table.rows:
-            if row.protocol == "other":
-                others[row.transfer].append(row.name)
-            unknown += [row.name] * (row.protocol == "unknown")
-            apart += [
-                abs(row.elsewhere[metric] - row.reported[metric]) for metric in row.elsewhere if layout.is_ap(metric)
-            ]
+    for row in tables[0].rows:  # those beside it have the same
+        if row.protocol == "other":
+            others[row.transfer].append(row.name)
+        unknown += [row.name] * (row.protocol == "unknown")
+        apart += [abs(row.elsewhere[metric] - row.reported[metric]) for metric in row.elsewhere if layout.is_ap(metric)]
     if not others and not unknown:
         return []
     sentences = []

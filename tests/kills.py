@@ -63,7 +63,7 @@ TINY_PRETRAIN = {
 
 
 class Point(NamedTuple):
-    """A moment: its kind, and the name of the file, digits as #."""
+    """A moment: its kind, and the name of the file."""
 
     kind: str
     name: str
@@ -194,7 +194,6 @@ def _run_import(folder: Path) -> int | None:
 
 
 def _run_export(folder: Path) -> int | None:
-    (folder / "out").mkdir(exist_ok=True)
     return cli.main(["export", str(folder / "b.safetensors"), str(folder / "out" / "b.pkl")])
 
 

@@ -24,6 +24,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from resim_bench.errors import UserError
+from resim_bench.record import PRINTED
 from transfer import coco
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
@@ -187,9 +188,6 @@ def as_printed(detections: Sequence[dict]) -> list[dict]:
         }
         for image in detections
     ]
-
-
-PRINTED = "printed_"  # before the name of a metric that Detectron2's rounding went into
 
 
 @METRICS.register_module()

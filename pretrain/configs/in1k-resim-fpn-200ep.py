@@ -1,7 +1,6 @@
-"""ReSim-FPN on ImageNet-1k, 200 epochs: P4 with windows W48-S32, P3 with W32-S24.
+"""ReSim-FPN on ImageNet-1k, 200 epochs, as the summary says it: P4 with windows W48-S32, P3 with W32-S24.
 
-Expect, after voc-full: 59.2 / 82.9 / 65.9 (AP / AP50 / AP75); after coco-1x: 39.5 box, 35.8 mask; coco-2x: 41.4, 37.5;
-with the pyramid's weights, after coco-1x-fpn-t: 39.8 box, 36.0 mask; coco-2x-fpn-t: 41.4, 37.5.
+Expect the numbers of in1k-resim-fpn-200ep-release, which the paper's were measured with; no row is compared with this.
 Run: resim-bench pretrain in1k-resim-fpn-200ep
 """
 

@@ -51,9 +51,8 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 
 
 def apart(ours: Tensor, theirs: Tensor) -> int:
-    """How many differ."""
-    assert ours.shape == theirs.shape, (ours.shape, theirs.shape)
-    return int((ours != theirs).sum())
+    """How many differ: all, where there is another number of them."""
+    return int((ours != theirs).sum()) if ours.shape == theirs.shape else theirs.numel()
 
 
 def distance(ours: Tensor, theirs: Tensor, scale: float | None = None) -> float:

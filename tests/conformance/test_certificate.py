@@ -18,7 +18,7 @@ def test_equal_to_the_original(name):
 TRAIN, TEST = "model.train_cfg", "model.test_cfg"
 OTHER_DETECTION = {
     "model.rpn_head.anchor_generator.ratios": ([0.5, 1.0, 2.5], "cell_anchors"),
-    "model.rpn_head.anchor_generator.strides": ([8], "grid_anchors"),
+    "model.rpn_head.anchor_generator.center_offset": (0.5, "grid_anchors"),
     f"{TRAIN}.rpn.assigner.pos_iou_thr": (0.6, "rpn_matching"),
     f"{TRAIN}.rpn.assigner.match_low_quality": (False, "rpn_matching"),
     f"{TRAIN}.rpn.assigner.type": ("MaxIoUAssigner", "rpn_targets"),
@@ -53,16 +53,13 @@ OTHER_PRETRAINING = {
     "temperature": (0.07, "moco_losses"),
     "bn_group": (4, "moco_losses"),
     "p4": ({"border": "closed"}, "release_valid"),
-    "p3": ({"window": 24}, "release_boxes"),
+    "p3": ({"window": 40}, "release_boxes"),
 }
 
 
 def _turns_red(name):
     quantity = certificate.QUANTITIES[name]
-    try:
-        return quantity.difference() > quantity.tolerance
-    except (AssertionError, RuntimeError, ValueError):
-        return True  # nothing that could be compared
+    return quantity.difference() > quantity.tolerance
 
 
 @pytest.mark.parametrize("setting", OTHER_DETECTION)

@@ -188,4 +188,4 @@ def test_how_often_a_query_meets_its_own_image_among_the_negatives(images, queue
             total += 1
             met += position // batch * batch - before.get(image, -images) <= queue
         before[image] = position
-    assert met / total == pytest.approx((queue / images) ** 2 / 2, abs=0.004)
+    assert met / total == pytest.approx((queue / images) ** 2 / 2, rel=0.15)

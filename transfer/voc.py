@@ -181,10 +181,10 @@ def _read_image(found: Gathered, year: Path, stem: str, entries: list[str], numb
 
 
 def read_root(content: bytes):
-    """The root of an annotation, in whatever encoding it declares.
+    """The root of an annotation, in whatever encoding it declares; its tags in small letters, without namespaces.
 
     Raises:
-        ValueError: it is not well formed, in no known encoding, or no annotation.
+        ValueError: it is not well formed, in no known encoding, no annotation, or has objects or boxes in other places.
     """
     try:
         root = ElementTree.fromstring(content)
@@ -195,8 +195,15 @@ def read_root(content: bytes):
             root = ElementTree.fromstring(text)
         except (ElementTree.ParseError, LookupError, ValueError):
             raise ValueError(str(error) or type(error).__name__) from None
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2].lower()
     if root.tag != "annotation":
         raise ValueError(f"its root is <{root.tag}>, not <annotation>")
+    objects = root.findall("object")
+    for tag, here in (("object", len(objects)), ("bndbox", sum(1 for node in objects for _ in node.iter("bndbox")))):
+        if here < sum(1 for _ in root.iter(tag)):  # they would not be seen, and in a test nothing would say so
+            where = "directly in <annotation>" if tag == "object" else "in an <object>"
+            raise ValueError(f"it has a <{tag}> that is not {where}")
     return root
 
 

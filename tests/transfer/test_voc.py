@@ -169,6 +169,9 @@ READ = {
     "difficult with space": whole(ONE.replace("<difficult>0</difficult>", "<difficult> 0 </difficult>")),
     "no difficult": whole(ONE.replace("<difficult>0</difficult>", "")),
     "space around a class": whole(ONE.replace("red", " red\n")),
+    "tags in capitals": whole().replace("object>", "OBJECT>").replace("bndbox", "BndBox").replace("name", "Name"),
+    "a namespace": whole().replace("<annotation>", '<annotation xmlns="https://example.org/voc">'),
+    "a part with a box": whole(ONE.replace("</object>", "<part><bndbox/></part></object>")),
 }
 
 
@@ -201,6 +204,9 @@ REFUSED = {
     "a corner of text": (whole(object_xml("red", (1, "one", 20, 20))), "has 'one' for <ymin>"),
     "a comma": (whole(object_xml("red", (1, "1,5", 20, 20))), "has '1,5' for <ymin>"),
     "what Python alone reads": (whole(object_xml("red", (1, "1_5", 20, 20))), "has '1_5' for <ymin>"),
+    "objects in a list": (whole(f"<objects>{ONE}</objects>"), "it has a <object> that is not directly in <annotation>"),
+    "an object in an object": (whole(ONE.replace("</object>", f"{ONE}</object>")), "a <object> that is not directly"),
+    "a box of no object": (whole(ONE.replace("object>", "obj>")), "it has a <bndbox> that is not in an <object>"),
     "difficult by another number": (whole(object_xml("red", BOX, 2)), "has '2' for <difficult>, which is 0 or 1"),
 }
 
@@ -226,6 +232,7 @@ def _elements(text):
         "xmax",
         "ymax",
         "difficult",
+        "Object",
     )
     leaf = st.builds(lambda tag, content: (tag, content), st.sampled_from(tags), text)
     return st.recursive(
@@ -255,6 +262,7 @@ def is_read_or_refused(content):
         assert str(error)
     else:
         assert 0 <= width < math.inf and 0 <= height < math.inf
+        assert len(objects) == content.lower().count(b"<object"), "none is overlooked"
         assert all(name.strip() == name != "" and isinstance(ignored, bool) for name, _, ignored in objects)
         assert all(isinstance(corner, float) for _, box, _ in objects for corner in box)
 

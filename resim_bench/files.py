@@ -101,6 +101,23 @@ def scratch(place: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
+@contextlib.contextmanager
+def temporary(prefix: str) -> Iterator[Path]:
+    """An empty folder in the system's place for such, removed at the end; those of killed processes go first."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{prefix}*/lock"):
+        with contextlib.suppress(UserError, OSError):
+            if lock.stat().st_size:  # who makes one writes into it when it is locked
+                with locked(lock, prefix):
+                    shutil.rmtree(lock.parent)
+    with (
+        tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder,
+        locked(Path(folder, "lock"), folder),
+    ):
+        inside = Path(folder, "inside")
+        inside.mkdir()
+        yield inside
+
+
 def clear_scratch(place: Path) -> None:
     """Remove what a process left of `scratch` that was killed when `place` stood already; nothing of living ones."""
     place = Path(place)

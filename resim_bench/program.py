@@ -20,6 +20,8 @@ def main() -> int:
     """The command line, as a program; returns its exit code."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as after nohup
         signal.signal(signal.SIGINT, _interrupt)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="replace")  # a terminal that is not UTF-8
     try:
         from resim_bench import cli
 

@@ -15,7 +15,6 @@ import random
 import re
 import shutil
 import signal
-import tempfile
 import time
 import warnings
 from collections import OrderedDict
@@ -283,8 +282,8 @@ class QuietRunner(Runner):
 
     def __init__(self, **settings):
         self.circumstances, self.changes = {}, []
-        self.scratch = tempfile.TemporaryDirectory(prefix="resim-bench-", ignore_cleanup_errors=True)
-        super().__init__(**settings | {"work_dir": self.scratch.name})
+        self.temporary = contextlib.ExitStack()
+        super().__init__(**settings | {"work_dir": str(self.temporary.enter_context(files.temporary("resim-bench-")))})
         # What mmengine builds when training or testing begins.
         self._train_loop = self.build_train_loop(self._train_loop)
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
@@ -327,7 +326,7 @@ class QuietRunner(Runner):
         for backend in self.visualizer._vis_backends.values():
             moved = {k: v.replace(before, str(run_dir)) for k, v in vars(backend).items() if isinstance(v, str)}
             vars(backend).update(moved)
-        self.scratch.cleanup()
+        self.temporary.close()
         last = runs.checkpoint(run_dir)
         self._load_from: str | None = str(last) if last else None
         self._resume = last is not None

@@ -350,3 +350,9 @@ def test_a_reader_that_leaves_and_a_closed_output_are_quiet():
     assert (left.returncode, left.stderr) == (128 + signal.SIGPIPE, "")
     assert _started("resim-bench list >&-") == (0, "", "")
     assert _started("resim-bench pretrain nope 2>&-")[0] == 2
+
+
+def test_a_terminal_that_is_not_utf_8_shows_the_tables():
+    command = [sys.executable, "-m", "resim_bench.program", "tables", "mini"]
+    shown = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True)
+    assert shown.returncode == 0 and shown.stdout.startswith(b"Mini") and not shown.stderr

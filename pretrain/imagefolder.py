@@ -137,8 +137,10 @@ def _classes_folder(root: str, survey: Survey) -> str:
     train = os.path.join(root, "train")
     if not os.path.isdir(train):
         folders = _folders(root)
-        if len(folders) > 1 and all(SPLIT.fullmatch(name) or TRAINING.fullmatch(name) for name in folders):
-            there = f"{root} has the splits {', '.join(folders)}, but no train"
+        splits = [name for name in folders if SPLIT.fullmatch(name) or TRAINING.fullmatch(name)]
+        # One alone without folders is a class.
+        if splits == folders and (len(splits) > 1 or any(_folders(os.path.join(root, name)) for name in splits)):
+            there = f"{root} holds {' and '.join(folders)}, but no train"
             survey.fault("splits in place of classes", folders[0], f"{there}: name the training images' folder")
             return ""
         return root

@@ -29,7 +29,7 @@ from pretrain.views import ViewSettings
 from resim_bench import backbone as backbone_file
 from resim_bench import experiments, record, runs, settings, training
 from resim_bench.errors import UserError
-from resim_bench.settings import Natural, Schema, Share, Whole, WholeOrNone, says
+from resim_bench.settings import Natural, Pixels, Schema, Share, Whole, WholeOrNone, says
 
 UNPROTOCOLLED = ("workers", "log_interval", "published")
 HELD_OUT_BY = 0  # the seed of the list: it does not change with that of the run
@@ -44,7 +44,7 @@ class Probe(Schema):
     batch: Whole
     epochs: Whole
     milestones: Annotated[tuple[Whole, ...], Strict(False), says("epochs, such as (60,80)")]
-    test_resize: Whole
+    test_resize: Pixels
     held_out: Share
     max_iters: WholeOrNone
     workers: Natural

@@ -13,6 +13,7 @@ from resim_bench.settings import (
     AtLeast0,
     Flag,
     Natural,
+    Pixels,
     Positive,
     Schema,
     Share,
@@ -63,7 +64,7 @@ class MonitorSettings(Schema):
     every: Natural
     data: Text
     images: Whole
-    size: Whole
+    size: Pixels
 
 
 class Recipe(Schema):

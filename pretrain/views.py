@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field, Strict, model_validator
 from torch import Tensor
 
-from resim_bench.settings import Schema, Share, Span, Whole, one_of, says
+from resim_bench.settings import Pixels, Schema, Share, Span, one_of, says
 
 cv2.setNumThreads(0)  # views are small, and there is a loader process a core
 
@@ -159,7 +159,7 @@ def _each_once(steps):
 class ViewSettings(Schema):
     """A recipe's `views`: what `draw_pair` and `render` take as `spec`."""
 
-    size: Whole
+    size: Pixels
     scale: Annotated[
         Span, AfterValidator(_of_an_area), says("two numbers from 0 to 1, the smaller first, the larger above 0")
     ]

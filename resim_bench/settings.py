@@ -77,6 +77,7 @@ def _ascending(pair):
 
 
 Whole = Annotated[int, Field(strict=True, ge=1), says("a whole number of at least 1")]
+Pixels = Annotated[int, Field(strict=True, ge=1, le=16_384), says("a whole number of pixels from 1 to 16384")]
 Natural = Annotated[int, Field(strict=True, ge=0), says("a whole number of at least 0")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False), says("a number")]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), says("a number above 0")]

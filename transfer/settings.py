@@ -13,6 +13,7 @@ from resim_bench.settings import (
     Flag,
     Natural,
     Number,
+    Pixels,
     Positive,
     Schema,
     Share,
@@ -45,6 +46,13 @@ def _ours_first(hooks):
     if [hook.type for hook in hooks[:2]] != ["BackboneHook", "PreciseBNHook"]:
         raise ValueError
     return hooks
+
+
+class Suppression(Open):
+    """Of boxes that overlap one of a higher score."""
+
+    type: one_of("nms", "soft_nms")
+    iou_threshold: Share
 
 
 class Typed(Open):
@@ -233,8 +241,8 @@ def _type(kind) -> TypeAdapter:
     return TypeAdapter(kind, config={"strict": True, "allow_inf_nan": False})
 
 
-_Side = Annotated[tuple[Whole, Whole], Strict(False)]
-_SCALE = says("a number above 0, or width and height in pixels, such as (1333,800)")
+_Size = Annotated[tuple[Pixels, Pixels], Strict(False)]
+_SCALE = says("a number above 0, or width and height in pixels, such as (1333,800); no side is above 16384")
 _positives = _type(
     Annotated[list[Positive], Field(min_length=1), Strict(False), says("a list of numbers above 0, such as [8,16]")]
 )
@@ -246,6 +254,12 @@ DEEP = {
         Annotated[tuple[Positive, Positive, Positive], Strict(False), says("three numbers above 0")]
     ),
     "model.data_preprocessor.pad_size_divisor": _type(Whole),
+    "model.backbone.strides": _type(
+        Annotated[list[Whole], Field(min_length=1), Strict(False), says("a list of whole numbers, such as [1,2,2]")]
+    ),
+    "model.*.stride": _type(Whole),
+    "model.*.style": _type(one_of("pytorch", "caffe")),
+    "model.*.featmap_strides": _positives,
     "model.*.depth": _type(one_of(18, 34, 50, 101, 152)),
     "model.*.loss_weight": _type(AtLeast0),
     "model.train_cfg.*.assigner.*_iou*": _type(Share),
@@ -258,19 +272,21 @@ DEEP = {
     "model.rpn_head.anchor_generator.strides": _positives,
     "model.*.roi_layer.output_size": _type(Whole),
     "model.*.roi_layer.sampling_ratio": _type(Natural),
+    "model.*.bbox_coder.target_means": _type(
+        Annotated[tuple[Number, Number, Number, Number], Strict(False), says("four numbers")]
+    ),
     "model.*.bbox_coder.target_stds": _positives,
-    "model.*_cfg.*.nms.type": _type(one_of("nms", "soft_nms")),
-    "model.*_cfg.*.iou_threshold": _type(Share),
+    "model.*_cfg.*.nms": TypeAdapter(Suppression),
     "model.*_cfg.*.min_bbox_size": _type(AtLeast0),
     "model.*_cfg.*.score_thr": _type(Share),
     "model.*_cfg.*.mask_thr_binary": _type(Share),
     "model.*_cfg.*.mask_size": _type(Whole),
     "*_dataloader.dataset.pipeline.*.imdecode_backend": _type(one_of("pillow")),
     "*_dataloader.dataset.pipeline.*.backend": _type(one_of("pillow", "cv2")),
-    "*_dataloader.dataset.pipeline.*.scale": _type(Annotated[_Side | Whole | Positive, _SCALE]),
+    "*_dataloader.dataset.pipeline.*.scale": _type(Annotated[_Size | Annotated[Positive, Field(le=16_384)], _SCALE]),
     "*_dataloader.dataset.pipeline.*.scales": _type(
         Annotated[
-            list[_Side], Field(min_length=1), Strict(False), says("pairs of pixels, such as [(1333,640),(1333,800)]")
+            list[_Size], Field(min_length=1), Strict(False), says("pairs of pixels, such as [(1333,640),(1333,800)]")
         ]
     ),
     "*_dataloader.dataset.pipeline.*.prob": _type(Share),

@@ -4,14 +4,15 @@ import time
 from pathlib import Path
 
 import torch
-from mmdet.structures import DetDataSample
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_world_size, is_main_process
 
 from resim_bench import backbone as backbone_file
 from resim_bench import record, runs, training
 from resim_bench.errors import UserError
 from transfer import hooks, protocols, weights
+from transfer.datasets import seeded
 
 
 def run(
@@ -84,7 +85,7 @@ def run(
     with training.built_from(cfg_options or {}):
         runner = training.build_runner(resolved, seed, launcher)
         if cfg_options:
-            _pass_an_image(runner.model)
+            _try(runner)
     with training.claimed(**place, **how) as finished:
         if finished:
             training.say(done)
@@ -122,15 +123,23 @@ def _train_and_test(runner: training.QuietRunner) -> tuple[dict[str, float], dic
 
 
 @torch.no_grad()
-def _pass_an_image(model: torch.nn.Module) -> None:
-    """Send a black image through every layer, so that widths that do not fit show before a run claims its directory."""
-    model = getattr(model, "module", model)
-    was_training = model.training
-    size = (64, 64)
-    sample = DetDataSample(metainfo={"img_shape": size, "ori_shape": size, "scale_factor": (1.0, 1.0)})
-    batch = {"inputs": [torch.zeros(3, *size, dtype=torch.uint8)], "data_samples": [sample]}
+def _try(runner: training.QuietRunner) -> None:
+    """Send an image through the training and one through the test, as what building does not show may stop a run.
+
+    The model and the random numbers of the run stay as they are.
+    """
+    model = getattr(runner.model, "module", runner.model)
+    was_training, evaluator = model.training, runner.test_loop.evaluator
+    train, test = (
+        pseudo_collate([loop.dataloader.dataset[place]])
+        for loop, place in ((runner.train_loop, (0, 0)), (runner.test_loop, 0))
+    )
     model.eval()  # running statistics stay
-    model(**model.data_preprocessor(batch), mode="tensor")
+    with seeded(0), torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+        model.parse_losses(model(**model.data_preprocessor(train, training=True), mode="loss"))
+        evaluator.process(model.test_step(test), test)
+    for metric in evaluator.metrics:
+        metric.results.clear()
     model.train(was_training)
 
 

@@ -163,8 +163,9 @@ FAULTS = {
     "splits": (
         ["Training/a/1.jpg", "Testing/a/1.jpg"],
         "splits in place of classes",
-        "Testing, Training, but no train",
+        "holds Testing and Training, but no train",
     ),
+    "a test alone": (["val/a/1.jpg"], "splits in place of classes", "holds val, but no train: name the training"),
     "a broken link": (["a/1.jpg", "a/2.jpg -> nowhere"], BROKEN, r"a/2.jpg is no readable image \(No such file"),
     "a link to itself": (["a/1.jpg", "a/2.jpg -> 2.jpg"], BROKEN, r"a/2.jpg is .* \(Too many levels"),
     "a pipe": (["a/1.jpg", "a/2.jpg |"], PIPES, r"a/2.jpg is no readable image \(it is a pipe\)"),

@@ -33,6 +33,8 @@ REFUSED = {  # what the command line has: what the sentence says behind "SETTING
     "model.levels.c4.map_stride=-4": WHOLE,
     "model.levels.c4.map_stride=5": "give 4, the stride that model.backbone.strides make of that map",
     "views.scale=(0,0)": SPAN,
+    "views.size=1000000000000": "give a whole number of pixels from 1 to 16384",
+    "monitor.size=0": "give a whole number of pixels from 1 to 16384",
     "views.scale=(1,0.2)": SPAN,
     "views.scale=(2,3)": SPAN,
     "views.jitter=(0.4,)": JITTER,
@@ -87,7 +89,6 @@ REFUSED = {  # what the command line has: what the sentence says behind "SETTING
     "workers=1.5": NATURAL,
     "log_interval=1.5": WHOLE,
     "monitor.images=0": WHOLE,
-    "monitor.size=0": WHOLE,
     # their siblings
     "batch=1.5": WHOLE,
     "batch=64.0": WHOLE,

@@ -240,6 +240,14 @@ def _option_that_fits_no_layer(start, devkit, tmp_path):
     start(options={"model.rpn_head.in_channels": 5})
 
 
+def _option_that_the_test_stumbles_over(start, devkit, tmp_path):
+    start(options={"test_dataloader.dataset.pipeline.3.meta_keys": ["nothing"]})
+
+
+def _option_that_the_loss_stumbles_over(start, devkit, tmp_path):
+    start(options={"model.roi_head.bbox_head.loss_cls.type": "L1Loss"})
+
+
 def _no_data(start, devkit, tmp_path):
     start(data=tmp_path / "nothing")
 
@@ -277,6 +285,8 @@ def _several_processes(start, devkit, tmp_path):
         (_wrong_id, "no id matches 'voc-frosen': did you mean voc-frozen"),
         (_wrong_option, "no setting batch"),
         (_option_that_fits_no_layer, "model.rpn_head.in_channels=5 do not make anything that can be trained .RuntimeE"),
+        (_option_that_the_test_stumbles_over, r"meta_keys=\['nothing'\] do not make anything that can be trained"),
+        (_option_that_the_loss_stumbles_over, "type='L1Loss' do not make anything that can be trained"),
         (_no_data, "nothing does not exist"),
         (_unlisted_class, "object of class 'green', which is not among the classes red, blue"),
         (_no_backbone_file, "none.safetensors"),

@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from pretrain.geometry import correspond, windows
 from pretrain.pooling import prroi_pool
 from pretrain.views import crop_box, draw_pair, render
 from resim_bench import files
+from resim_bench.data.annotation import read_object, read_root
 from resim_bench.data.images import decode
 from resim_bench.errors import UserError
 
@@ -128,9 +128,7 @@ class Readings:
             pixels, objects = decode(image), _objects(xml)
             height, width = pixels.shape[:2]
             scale = torch.tensor([size / width, size / height]).repeat(2)
-            first = torch.tensor([1.0, 1, 0, 0])  # VOC counts pixels from 1, the last included
-            corners = torch.tensor([corners for _, corners in objects]).reshape(-1, 4)
-            self.boxes.append(scale * (corners - first))
+            self.boxes.append(scale * torch.tensor([box for _, box in objects]).reshape(-1, 4))
             labels = [names.setdefault(name, len(names) + 1) for name, _ in objects]
             self.labels.append(torch.tensor(labels, dtype=torch.int64))
             self.images.append(torch.from_numpy(np.array(Image.fromarray(pixels).resize((size, size)))))
@@ -203,19 +201,16 @@ def _annotated_files(devkit: Path, count: int) -> Iterator[tuple[Path, Path]]:
         yield year / "JPEGImages" / f"{name}.jpg", year / "Annotations" / f"{name}.xml"
 
 
-def _objects(xml: Path) -> list[tuple[str, list[float]]]:
-    """Name and corners of each object in a file of VOC's."""
+def _objects(xml: Path) -> list[tuple[str, tuple[float, ...]]]:
+    """Name and continuous box of each object in a file of VOC's."""
     try:
-        objects = [
-            (o.find("name").text.strip(), [float(o.find(f"bndbox/{k}").text) for k in ("xmin", "ymin", "xmax", "ymax")])
-            for o in ElementTree.parse(xml).getroot().iterfind("object")
-        ]
-    except (OSError, ElementTree.ParseError, LookupError, AttributeError, TypeError, ValueError) as error:
+        objects = [read_object(node)[:2] for node in read_root(files.read(xml)).iterfind("object")]
+    except (OSError, ValueError) as error:
         raise UserError(
             f"{xml} is no annotation in VOC's format ({error}): repair it, or set monitor.every=0"
         ) from None
     for name, (x0, y0, x1, y1) in objects:
-        if not (-FARTHEST < x0 <= x1 < FARTHEST and -FARTHEST < y0 <= y1 < FARTHEST):
+        if not (-FARTHEST < x0 < x1 < FARTHEST and -FARTHEST < y0 < y1 < FARTHEST):
             raise UserError(f"{xml} has {name} in a box that is none: correct it, or set monitor.every=0")
     return objects
 

@@ -20,9 +20,9 @@ from mmengine.registry import DATASETS
 from pycocotools import mask as run_length
 
 from resim_bench import files
+from resim_bench.data.annotation import NUMBER
 from resim_bench.errors import UserError
 from transfer.datasets import FARTHEST, DetectionFolder, Gathered, Masks, Split, complete, owners_of
-from transfer.voc import NUMBER
 
 HOW_TO_GET = "give a folder with annotations/, train2017/ and val2017/ by --data, or put COCO 2017 into data/coco"
 LARGEST = 1e10  # square pixels: pycocotools leaves out what is larger

@@ -11,21 +11,17 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from xml.etree import ElementTree
 
 from mmengine.registry import DATASETS
 
 from resim_bench import files
 from resim_bench.data import images
+from resim_bench.data.annotation import content_of, read_object, read_root, read_side
 from resim_bench.errors import UserError
 from transfer.datasets import DetectionFolder, Gathered, Split, complete
 
 HOW_TO_GET = "give a VOCdevkit folder by --data, or put PASCAL VOC 2007 and 2012 into data/VOCdevkit"
-CORNERS = "xmin", "ymin", "xmax", "ymax"
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
-DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}
 LABELLED = re.compile(r"(.*\S)\s+[-+]?\d+")  # a line of one class's list: whether it is in the image
-DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z][\w.:-]*)["'][^>]*>""")
 
 
 def find_devkit(folder: Path) -> Path:
@@ -180,91 +176,16 @@ def _read_image(found: Gathered, year: Path, stem: str, entries: list[str], numb
         found.add_object(len(found.names) - 1, number, box, difficult, f"object {index}")
 
 
-def read_root(content: bytes):
-    """The root of an annotation, in whatever encoding it declares; its tags in small letters, without namespaces.
-
-    Raises:
-        ValueError: it is not well formed, in no known encoding, no annotation, or has objects or boxes in other places.
-    """
-    try:
-        root = ElementTree.fromstring(content)
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        declared = DECLARED.match(content)
-        try:  # an encoding that Python knows and the parser does not
-            text = content[declared.end() :].decode(declared[1].decode()) if declared else ""
-            root = ElementTree.fromstring(text)
-        except (ElementTree.ParseError, LookupError, ValueError):
-            raise ValueError(str(error) or type(error).__name__) from None
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2].lower()
-    if root.tag != "annotation":
-        raise ValueError(f"its root is <{root.tag}>, not <annotation>")
-    objects = root.findall("object")
-    for tag, here in (("object", len(objects)), ("bndbox", sum(1 for node in objects for _ in node.iter("bndbox")))):
-        if here < sum(1 for _ in root.iter(tag)):  # they would not be seen, and in a test nothing would say so
-            where = "directly in <annotation>" if tag == "object" else "in an <object>"
-            raise ValueError(f"it has a <{tag}> that is not {where}")
-    return root
-
-
-def _only(node, path: str):
-    """The one element of that path, or None.
-
-    Raises:
-        ValueError: there are several.
-    """
-    elements = node.findall(path)
-    if len(elements) > 1:
-        raise ValueError(f"has {len(elements)} <{path.rpartition('/')[2]}>")
-    return elements[0] if elements else None
-
-
-def _content(node, path: str) -> str:
-    """The text of an element, empty where there is none."""
-    element = _only(node, path)
-    return "" if element is None else (element.text or "").strip()
-
-
-def read_side(root, side: str) -> float:
-    """The annotated width or height, 0 where there is none."""
-    text = _content(root, f"size/{side}") or "0"
-    if not NUMBER.fullmatch(text) or not 0 <= float(text) < float("inf") or float(text) % 1:
-        raise ValueError(f"its <{side}> is '{text}'")
-    return float(text)
-
-
 def _image_file(folder: Path, entries: list[str], root) -> Path:
     """The image among the entries of a name: by its ending, or what the annotation says."""
     known = [name for name in entries if os.path.splitext(name)[1].lower() in images.ENDINGS]
     candidates = known or [name for name in entries if images.is_image(folder / name)] or entries
     if len(candidates) > 1:
-        said = _content(root, "filename")
+        said = content_of(root, "filename")
         candidates = [name for name in candidates if name == said] or candidates
     if len(candidates) > 1:
         raise ValueError(f"its image may be {' or '.join(candidates)}; say which by <filename>")
     return folder / candidates[0]
-
-
-def read_object(node) -> tuple[str, tuple[float, ...], bool]:
-    """Class name, continuous box, and whether it is difficult.
-
-    Raises:
-        ValueError: says what is wrong with it.
-    """
-    name, difficult = _content(node, "name"), _content(node, "difficult").lower()
-    if not name:
-        raise ValueError("has no <name>")
-    if difficult not in DIFFICULT:
-        raise ValueError(f"has '{difficult}' for <difficult>, which is 0 or 1")
-    if _only(node, "bndbox") is None:
-        raise ValueError("has no <bndbox>")
-    corners = [_content(node, f"bndbox/{corner}") for corner in CORNERS]
-    for corner, text in zip(CORNERS, corners, strict=True):
-        if not NUMBER.fullmatch(text):
-            raise ValueError(f"has '{text}' for <{corner}>, which is a number" if text else f"has no <{corner}>")
-    xmin, ymin, xmax, ymax = map(float, corners)
-    # continuous, of 1-based inclusive corners, as Detectron2 reads them
-    return name, (xmin - 1, ymin - 1, xmax, ymax), DIFFICULT[difficult]
 
 
 @DATASETS.register_module()

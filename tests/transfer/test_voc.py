@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from resim_bench.data.annotation import read_object, read_root, read_side
 from resim_bench.errors import UserError
 from tests.transfer.conftest import object_xml, write_image
-from transfer.voc import VOCFolder, read_object, read_root, read_side, read_split
+from transfer.voc import VOCFolder, read_split
 
 BOX = (1, 1, 20, 20)
 

@@ -1,0 +1,87 @@
+"""An annotation in the format of PASCAL VOC, as whoever needs one reads it.
+
+docs/data.md has the rules.
+"""
+
+import re
+from xml.etree import ElementTree
+
+CORNERS = "xmin", "ymin", "xmax", "ymax"
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
+DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}
+DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z][\w.:-]*)["'][^>]*>""")
+
+
+def read_root(content: bytes):
+    """The root of an annotation, in whatever encoding it declares; its tags in small letters, without namespaces.
+
+    Raises:
+        ValueError: it is not well formed, in no known encoding, no annotation, or has objects or boxes in other places.
+    """
+    try:
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        declared = DECLARED.match(content)
+        try:  # an encoding that Python knows and the parser does not
+            text = content[declared.end() :].decode(declared[1].decode()) if declared else ""
+            root = ElementTree.fromstring(text)
+        except (ElementTree.ParseError, LookupError, ValueError):
+            raise ValueError(str(error) or type(error).__name__) from None
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2].lower()
+    if root.tag != "annotation":
+        raise ValueError(f"its root is <{root.tag}>, not <annotation>")
+    objects = root.findall("object")
+    for tag, here in (("object", len(objects)), ("bndbox", sum(1 for node in objects for _ in node.iter("bndbox")))):
+        if here < sum(1 for _ in root.iter(tag)):  # they would not be seen, and in a test nothing would say so
+            where = "directly in <annotation>" if tag == "object" else "in an <object>"
+            raise ValueError(f"it has a <{tag}> that is not {where}")
+    return root
+
+
+def _only(node, path: str):
+    """The one element of that path, or None.
+
+    Raises:
+        ValueError: there are several.
+    """
+    elements = node.findall(path)
+    if len(elements) > 1:
+        raise ValueError(f"has {len(elements)} <{path.rpartition('/')[2]}>")
+    return elements[0] if elements else None
+
+
+def content_of(node, path: str) -> str:
+    """The text of an element, empty where there is none."""
+    element = _only(node, path)
+    return "" if element is None else (element.text or "").strip()
+
+
+def read_side(root, side: str) -> float:
+    """The annotated width or height, 0 where there is none."""
+    text = content_of(root, f"size/{side}") or "0"
+    if not NUMBER.fullmatch(text) or not 0 <= float(text) < float("inf") or float(text) % 1:
+        raise ValueError(f"its <{side}> is '{text}'")
+    return float(text)
+
+
+def read_object(node) -> tuple[str, tuple[float, ...], bool]:
+    """Class name, continuous box, and whether it is difficult.
+
+    Raises:
+        ValueError: says what is wrong with it.
+    """
+    name, difficult = content_of(node, "name"), content_of(node, "difficult").lower()
+    if not name:
+        raise ValueError("has no <name>")
+    if difficult not in DIFFICULT:
+        raise ValueError(f"has '{difficult}' for <difficult>, which is 0 or 1")
+    if _only(node, "bndbox") is None:
+        raise ValueError("has no <bndbox>")
+    corners = [content_of(node, f"bndbox/{corner}") for corner in CORNERS]
+    for corner, text in zip(CORNERS, corners, strict=True):
+        if not NUMBER.fullmatch(text):
+            raise ValueError(f"has '{text}' for <{corner}>, which is a number" if text else f"has no <{corner}>")
+    xmin, ymin, xmax, ymax = map(float, corners)
+    # continuous, of 1-based inclusive corners, as Detectron2 reads them
+    return name, (xmin - 1, ymin - 1, xmax, ymax), DIFFICULT[difficult]

@@ -13,6 +13,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from pretrain import imagefolder
 from pretrain.geometry import batch_windows
 from pretrain.imagefolder import Images
+from pretrain.levels import levels_of
 from pretrain.views import crop_box, draw_pair, draw_view, render
 from resim_bench import training
 from resim_bench.data import images
@@ -98,7 +99,7 @@ def collate_pairs(samples: list[dict], view_size: int, levels: dict, bn_group: i
     """A batch of `TwoViews`: `query` and `key (N, S, S, 3)`, and the `windows` of each level in place of the crops."""
     batch = default_collate(samples)
     crops = batch.pop("query_crop"), batch.pop("key_crop")
-    windows = {source: batch_windows(*crops, view_size, level, bn_group) for source, level in levels.items()}
+    windows = {source: batch_windows(*crops, view_size, level, bn_group) for source, level in levels_of(levels).items()}
     return batch | {"windows": windows}
 
 

@@ -132,7 +132,7 @@ class Encoder(nn.Module):
     Args:
         trunk: as `resnet` returns it.
         dim: of the instance embedding.
-        levels: the recipe's levels by the name of their map; each has a `dim`.
+        levels: `pretrain.levels.Level` by the name of its map.
     """
 
     def __init__(self, trunk: nn.Module, dim: int, levels: dict):
@@ -141,14 +141,10 @@ class Encoder(nn.Module):
         width = self.trunk.layer4[-1].bn2.num_features * getattr(self.trunk.layer4[-1], "expansion", 1)
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, dim))
         self.sources = tuple(levels)
-        of_pyramid = [level["dim"] for source, level in levels.items() if source in PYRAMID]
+        of_pyramid = [level.dim for source, level in levels.items() if source in PYRAMID]
         self.fpn = FPN(width, of_pyramid[0]) if of_pyramid else None
         self.region_heads = nn.ModuleDict(
-            {
-                source: HEADS[level.get("head", "conv3x3")](width // 2, level["dim"])
-                for source, level in levels.items()
-                if source == "c4"
-            }
+            {source: HEADS[level.head](width // 2, level.dim) for source, level in levels.items() if source == "c4"}
         )
 
     def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -5,7 +5,7 @@ frame of the image after the shared flip, so that a window goes from view to vie
 R_K(R_Q^-1(window)), without a term for the flip.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -89,7 +89,7 @@ class Windows(NamedTuple):
     Attributes:
         query_boxes, key_boxes: `(N, R, 4)` in pixels of their view.
         valid: `(N, R)` bool.
-        rows: the numbers, in the flattened `(N * R)`, of the valid windows: one `(V,)` int64 tensor a batch-norm group.
+        rows: flat indices, into `(N * R)`, of the valid windows: one `(V,)` int64 tensor per batch-norm group.
             Found on the host, where the crops are drawn: a GPU that has to find them makes the host wait.
     """
 
@@ -99,23 +99,23 @@ class Windows(NamedTuple):
     rows: tuple[Tensor, ...]
 
 
-def batch_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, level: dict, group: int) -> Windows:
+def batch_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, level: Any, group: int) -> Windows:
     """All windows of a batch for one level of a recipe, where they lie in the key view, and which of them count.
 
     Args:
         query_crop, key_crop: `(N, 4)`.
-        level: `window`, `stride`, `anchor` and `border`, see `pretrain.methods.MoCo`.
+        level: a `pretrain.levels.Level`.
         group: images of a batch-norm group.
     """
-    if level["anchor"] == "view":
+    if level.anchor == "view":
         whole = torch.tensor([0.0, 0.0, view_size, view_size]).expand(len(query_crop), 1, 4)
         valid = torch.ones(len(query_crop), 1, dtype=torch.bool)
         return Windows(whole, whole, valid, valid_rows(valid, group))
-    if level["anchor"] == "overlap":
-        query_boxes = overlap_windows(query_crop, key_crop, view_size, level["window"], level["stride"])
+    if level.anchor == "overlap":
+        query_boxes = overlap_windows(query_crop, key_crop, view_size, level.window, level.stride)
     else:
-        query_boxes = windows(view_size, level["window"], level["stride"])
-    key_boxes, valid = correspond(query_boxes, query_crop, key_crop, view_size, level.get("border", "closed"))
+        query_boxes = windows(view_size, level.window, level.stride)
+    key_boxes, valid = correspond(query_boxes, query_crop, key_crop, view_size, level.border)
     return Windows(query_boxes.expand_as(key_boxes), key_boxes, valid, valid_rows(valid, group))
 
 

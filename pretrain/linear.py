@@ -22,10 +22,9 @@ from torch.utils.data import DataLoader, Dataset
 from pretrain.data import LabelledView, list_images, read_image
 from pretrain.encoders import resnet, trunk_maps
 from pretrain.imagefolder import Images
-from pretrain.methods import normalise
 from pretrain.recipes import SGD, Adam, DatasetSettings
 from pretrain.train import FUSED
-from pretrain.views import ViewSettings
+from pretrain.views import ViewSettings, normalise
 from resim_bench import backbone as backbone_file
 from resim_bench import experiments, record, runs, settings, training
 from resim_bench.errors import UserError

@@ -18,11 +18,10 @@ from mmengine.registry import HOOKS
 from PIL import Image
 from torch import Tensor
 
-from pretrain import methods
 from pretrain.encoders import trunk_maps
 from pretrain.geometry import correspond, windows
 from pretrain.pooling import prroi_pool
-from pretrain.views import crop_box, draw_pair, render
+from pretrain.views import crop_box, draw_pair, normalise, render
 from resim_bench import files
 from resim_bench.data.annotation import read_object, read_root
 from resim_bench.data.images import decode
@@ -180,7 +179,7 @@ class Readings:
 
 def _maps(trunk: torch.nn.Module, images: Tensor, batch: int = 25) -> dict[str, Tensor]:
     device = next(trunk.parameters()).device
-    parts = [trunk_maps(trunk, methods.normalise(part.to(device))) for part in images.split(batch)]
+    parts = [trunk_maps(trunk, normalise(part.to(device))) for part in images.split(batch)]
     return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from pretrain import train
+from pretrain import methods, train
 from resim_bench import plan, progress, runs
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
@@ -32,12 +32,12 @@ def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None
     recipe = train.load_recipe(pretrain_id, cfg_options)
     train.check(recipe, recipe.dataset.images, world_size=1)
     with tempfile.TemporaryDirectory() as folder:
-        root = _images(recipe, data, Path(folder)) if train.sees_images(recipe) else Path(folder)
+        root = _images(recipe, data, Path(folder)) if methods.of(recipe).sees_images(recipe) else Path(folder)
         batch = recipe.batch
         if not torch.cuda.is_available():
             batch = plan.probe_batch(batch, recipe.views.size**2, recipe.model.get("bn_group", 1))
         options = (cfg_options or {}) | {"batch": batch, "workers": 0, "log_interval": 1}
-        measured = _calibration if recipe.model.type == "Random" else _training
+        measured = _training if methods.of(recipe).trains else _calibration
         return measured(pretrain_id, recipe, root, Path(folder), options, started)
 
 

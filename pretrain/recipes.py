@@ -3,11 +3,13 @@
 What a method, the encoder and the views read is described beside them; the rest of a recipe stands here.
 """
 
-from typing import Annotated, Literal
+import functools
+import operator
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, model_validator
+from pydantic import Field, Strict, create_model, model_validator
 
-from pretrain.methods import MoCoSettings, RandomSettings, SupervisedSettings
+from pretrain import methods
 from pretrain.views import ViewSettings
 from resim_bench.settings import (
     AtLeast0,
@@ -68,9 +70,9 @@ class MonitorSettings(Schema):
 
 
 class Recipe(Schema):
-    """A recipe; None is a setting that is not given, and never 0."""
+    """A recipe; None is a setting that is not given, and never 0. What `model` may be, `schema` knows."""
 
-    model: Annotated[MoCoSettings | SupervisedSettings | RandomSettings, Field(discriminator="type")]
+    model: Any
     views: ViewSettings
     dataset: DatasetSettings
     optimizer: Annotated[SGD | Adam, Field(discriminator="type")]
@@ -83,15 +85,14 @@ class Recipe(Schema):
     micro_batch: WholeOrNone
     workers: Natural
     log_interval: Whole
+    custom_imports: dict | None = None  # mmengine has imported them
     calibration_batches: Annotated[Natural | None, says("a whole number of at least 0, or None")] = None
 
     @model_validator(mode="after")
     def _goes_together(self):
-        trains = self.model.type != "Random"
-        if trains and self.epochs == 0:
+        method = methods.of(self)
+        if method.trains and self.epochs == 0:
             raise ValueError("epochs is 0: give a whole number of at least 1")
-        if not trains and self.calibration_batches is None:
-            raise ValueError("calibration_batches is None: give a whole number of at least 0")
         group = getattr(self.model, "bn_group", self.batch)  # `train.check` holds it against a process's batch
         if group == 1 and self.views.size <= self.model.backbone.stride(4):
             raise ValueError(
@@ -99,37 +100,26 @@ class Recipe(Schema):
                 "in one: set batch, model.bn_group or views.size larger"
             )
         if self.micro_batch is not None:
-            self._check_micro_batch()
-        if self.model.type == "MoCo":
-            self._check_moco()
+            if not method.in_parts:
+                raise ValueError(f"{IN_PARTS}: set a smaller batch instead")
+            if self.micro_batch % group:
+                raise ValueError(
+                    f"micro_batch of {self.micro_batch} is not a multiple of the batch-norm group of {group} images: "
+                    "give such a multiple"
+                )
+        method.check(self)
         return self
 
-    def _check_micro_batch(self):
-        if self.model.type != "MoCo":
-            raise ValueError("micro_batch is for MoCo and ReSim in one process: set a smaller batch instead")
-        if self.micro_batch % self.model.bn_group:
-            raise ValueError(
-                f"micro_batch of {self.micro_batch} is not a multiple of the batch-norm group of "
-                f"{self.model.bn_group} images: give such a multiple"
-            )
 
-    def _check_moco(self):
-        if self.model.queue % self.batch:
-            raise ValueError(
-                f"the queue of {self.model.queue} is not a multiple of the batch of {self.batch}: "
-                "change model.queue or batch"
-            )
-        size, levels = self.views.size, self.model.levels.given()
-        for source, level in levels.items():
-            if level.window >= size:
-                raise ValueError(
-                    f"model.levels.{source}.window of {level.window} px does not fit a view of {size} px: "
-                    "set it smaller, or views.size larger"
-                )
-            if level.negatives != "windows" and size <= 2 * level.map_stride:
-                raise ValueError(
-                    f"model.levels.{source}.negatives={level.negatives} averages 3 x 3 cells, and a view of {size} px "
-                    f"has {-(-size // level.map_stride)} x {-(-size // level.map_stride)}: set views.size larger"
-                )
-        if levels and self.views.flip != "shared":
-            raise ValueError('a recipe with levels needs views.flip="shared": regions correspond only under one flip')
+IN_PARTS = "micro_batch is for MoCo and what is built on it, in one process"
+
+
+@functools.cache
+def _schema(known: tuple[type[methods.Method], ...]) -> type[Recipe]:
+    models = functools.reduce(operator.or_, (method.Settings for method in known))
+    return create_model("Recipe", __base__=Recipe, model=(Annotated[models, Field(discriminator="type")], ...))
+
+
+def schema() -> type[Recipe]:
+    """The schema of recipes of every method that was imported."""
+    return _schema(methods.known())

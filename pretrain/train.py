@@ -1,6 +1,7 @@
 """A recipe becomes a backbone file: what mmengine's Runner is asked to do, and what the file says of it."""
 
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +16,12 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 
 from pretrain import data as pretrain_data
 from pretrain import methods, monitor, recipes  # noqa: F401 (monitor registers its hook)
-from pretrain.recipes import OPTIM_WRAPPER
+from pretrain.recipes import IN_PARTS, OPTIM_WRAPPER
 from resim_bench import backbone, experiments, record, runs, settings, training
 from resim_bench.errors import UserError
 
-UNPROTOCOLLED = ("micro_batch", "workers", "log_interval", "monitor")  # settings that cannot change a number
+# Settings that cannot change a number.
+UNPROTOCOLLED = ("micro_batch", "workers", "log_interval", "monitor", "custom_imports")
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -59,16 +61,33 @@ FUSED = {"fused": True}  # one pass over each parameter instead of several: the 
 
 
 def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:
-    """The recipe of an id, with options of the command line; its settings are of their types and go together.
+    """The recipe of an id or of a file, with options of the command line; its settings are of their types and fit.
 
     Raises:
-        UserError: there is no such id, no such setting in it, or a setting cannot be what it is.
+        UserError: there is no such recipe, no such setting in it, or a setting cannot be what it is.
     """
-    known = experiments.pretrain_ids()
-    file = known[experiments.select_one(pretrain_id, known)]
-    recipe = training.merge_options(Config.fromfile(file), cfg_options or {})
-    settings.check(recipes.Recipe, recipe.to_dict())
+    recipe = _read(experiments.recipe_file(pretrain_id))
+    if recipe.get("model", {}).get("type") in {method.__name__ for method in methods.known()}:
+        recipe.model = methods.of(recipe).complete(recipe.model.to_dict())
+    recipe = training.merge_options(recipe, cfg_options or {})
+    settings.check(recipes.schema(), recipe.to_dict())
     return recipe
+
+
+def _read(file: Path) -> Config:
+    """A recipe's file; what it imports may stand beside it."""
+    beside = str(file.resolve().parent)
+    try:
+        sys.path.insert(0, beside)
+        return Config.fromfile(file)
+    except Exception as error:
+        if file.is_relative_to(experiments.ROOT):
+            raise
+        raise UserError(
+            f"{file} is no recipe ({type(error).__name__}: {training.first_line(error)}): correct it"
+        ) from error
+    finally:
+        sys.path.remove(beside)
 
 
 def options_of_each(pretrain_ids: list[str], cfg_options: dict) -> dict[str, dict]:
@@ -113,7 +132,7 @@ def check(recipe: Config, images: int, world_size: int) -> None:
             "change batch or model.bn_group"
         )
     if recipe.micro_batch and world_size > 1:
-        raise UserError("micro_batch is for MoCo and ReSim in one process: set a smaller batch instead")
+        raise UserError(f"{IN_PARTS}: set a smaller batch instead")
 
 
 def protocol(recipe: Config, facts: dict) -> dict:
@@ -126,20 +145,15 @@ def protocol(recipe: Config, facts: dict) -> dict:
 
 def model_config(recipe: Config) -> dict:
     """What the model is built from."""
-    return recipe.model.to_dict() | ({"micro_batch": recipe.micro_batch} if recipe.model.type == "MoCo" else {})
-
-
-def collate_config(recipe: Config) -> dict:
-    """What makes a batch of samples."""
-    if recipe.model.type != "MoCo":
-        return dict(type="default_collate")
-    levels, bn_group = recipe.model.levels.to_dict(), recipe.model.bn_group
-    return dict(type="collate_pairs", view_size=recipe.views.size, levels=levels, bn_group=bn_group)
+    in_parts = {"micro_batch": recipe.micro_batch} if methods.of(recipe).in_parts else {}
+    return recipe.model.to_dict() | in_parts
 
 
 def optim_config(recipe: Config) -> dict:
     """What the optimiser and its precision are built from."""
-    return dict(type=OPTIM_WRAPPER[recipe.precision], optimizer=recipe.optimizer.to_dict() | FUSED)
+    groups = methods.of(recipe).parameter_groups(recipe)
+    wrapper = dict(type=OPTIM_WRAPPER[recipe.precision], optimizer=recipe.optimizer.to_dict() | FUSED)
+    return wrapper | ({"paramwise_cfg": groups} if groups else {})
 
 
 def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -> Config:
@@ -157,7 +171,7 @@ def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -
                 dataset=dataset,
                 batch_size=per_process,
                 sampler=dict(type="DrawSampler", batch_size=per_process, drop_last=True),
-                collate_fn=collate_config(recipe),
+                collate_fn=methods.of(recipe).collation(recipe),
                 num_workers=workers,
                 persistent_workers=workers > 0,
                 pin_memory=torch.cuda.is_available(),
@@ -199,20 +213,20 @@ def run(
         UserError: wrong input, an unfinished run without `resume`, or a loss that is not finite.
     """
     recipe, shipped = load_recipe(pretrain_id, cfg_options), load_recipe(pretrain_id)
+    pretrain_id, method = experiments.recipe_id(pretrain_id), methods.of(recipe)
     training.join_processes(launcher)
     world_size = get_world_size()
     root = Path(data or recipe.dataset.root)
     output = backbone.path(work_dir, pretrain_id, seed)
     run_dir = output.parent
-    if not sees_images(recipe):
+    if not method.sees_images(recipe):
         images, facts = None, NO_IMAGES
     elif output.is_file() and not root.exists():  # its data are away: nothing is left to do that would need them
         images, facts = None, claim_of(output)["data"]
     else:
         images = pretrain_data.list_images(str(root), recipe.dataset.name)
         facts = images.facts()
-    if recipe.model.type == "Supervised":
-        recipe.model.num_classes = facts["classes"]
+    method.suit(recipe.model, facts)
     seen = facts if facts["images"] else recipe.dataset.to_dict()
     check(recipe, seen["images"], world_size)
     run_protocol = protocol(recipe, seen)
@@ -233,7 +247,7 @@ def run(
         + training.processes()
     )
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
-    train = _calibration if recipe.model.type == "Random" else _training
+    train = _training if method.trains else _calibration
     with training.built_from(cfg_options or {}):
         start = train(recipe, dataset, seen["images"], seed, launcher)
     with training.claimed(**place, **how) as finished:
@@ -256,17 +270,12 @@ def run(
                 "changes": trained.changes,
                 **runs.environment(),
             }
-            backbone.save(output, methods.transferable(trained.model), provenance)
+            backbone.save(output, trained.model.transferred(), provenance)
     training.say(f"{pretrain_id}, seed {seed}: wrote {output}")
     return output
 
 
 NO_IMAGES = {"images": 0, "classes": 0, "digest": runs.content_digest(images=())}
-
-
-def sees_images(recipe: Config) -> bool:
-    """Whether a recipe needs images: an untrained network whose statistics stay as they are does not."""
-    return recipe.model.type != "Random" or recipe.calibration_batches > 0
 
 
 def claim_of(output: Path) -> dict:
@@ -285,8 +294,8 @@ class Trained(NamedTuple):
 
 def _training(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Callable[[Path], Trained]:
     """Build everything; what comes back trains in a run's directory."""
-    kind = "LabelledView" if recipe.model.type == "Supervised" else "TwoViews"
-    cfg = runner_config(recipe, dict(type=kind, **dataset), images, get_world_size())
+    samples = dict(type=methods.of(recipe).samples, **dataset)
+    cfg = runner_config(recipe, samples, images, get_world_size())
     runner = training.build_runner(cfg, seed, launcher)
 
     def start(run_dir):
@@ -324,7 +333,7 @@ def _calibrated(model: torch.nn.Module, loader: torch.utils.data.DataLoader, bat
     for m in norms:
         m.momentum = None  # a plain average over the batches
     for batch, _ in zip(loader, range(batches), strict=False):
-        model.trunk(methods.normalise(batch["image"]))
+        model(batch["image"])
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum
     return model

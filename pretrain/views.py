@@ -1,10 +1,11 @@
-"""Two views of an image: what is drawn at random, and how a view is rendered from the draws.
+"""Two views of an image: what is drawn at random, how a view is rendered from the draws, and what a network gets.
 
 The flip is applied to the image, before the crops, and crops live in the flipped frame; so a shared flip needs no
 term in the correspondence of windows. Drawing and rendering are apart: every method draws the same numbers in the
 same order, whatever it does with them, so that methods can share what a seed can share.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,6 +21,7 @@ from resim_bench.settings import Pixels, Schema, Share, Span, one_of, says
 
 cv2.setNumThreads(0)  # views are small, and there is a loader process a core
 
+MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB, of 255
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow and torchvision weigh the channels
 
 
@@ -216,3 +218,16 @@ def render(image: Tensor, view: View, spec: dict) -> Tensor:
 def crop_box(view: View) -> Tensor:
     """The crop as `(4,)` float32, as `pretrain.geometry` takes it."""
     return torch.tensor(view.crop, dtype=torch.float32)
+
+
+@functools.cache  # a copy to the GPU in each step would make the host wait
+def _mean_and_std(device: torch.device, width: int) -> tuple[Tensor, Tensor]:
+    """Those of the channels of each pixel of an image's row, `(width * 3,)`: long rows vectorise, pixels do not."""
+    mean, std = torch.tensor((MEAN, STD), device=device).repeat(1, width)
+    return mean, std
+
+
+def normalise(images: Tensor) -> Tensor:
+    """`(N, H, W, 3)` uint8 to `(N, 3, H, W)` float32, channels last, with ImageNet's mean and deviation removed."""
+    mean, std = _mean_and_std(images.device, images.shape[2])
+    return images.flatten(2).float().sub_(mean).div_(std).view(images.shape).permute(0, 3, 1, 2)

@@ -228,7 +228,8 @@ def pretrain_ids(args) -> None:
     """Pre-train every recipe that the pattern selects, with every seed."""
     from pretrain import train
 
-    selected = experiments.select(args.id, experiments.pretrain_ids())
+    own = args.id.endswith(".py")
+    selected = [args.id] if own else experiments.select(args.id, experiments.pretrain_ids())
     for pretrain_id, cfg_options in train.options_of_each(selected, args.cfg_options).items():
         for seed in _seeds(args):
             train.run(pretrain_id, seed=seed, **_options(args) | {"cfg_options": cfg_options})

@@ -90,6 +90,28 @@ def pretrain_ids() -> dict[str, Path]:
     return _configs("pretrain", [pair.pretrain_id for pair in experiments()])
 
 
+def recipe_file(name: str) -> Path:
+    """The config of a recipe: of an id, or a file of one's own, `PATH.py`.
+
+    Raises:
+        UserError: there is none, or a file that would pass for another recipe.
+    """
+    known = pretrain_ids()
+    if not name.endswith(".py"):
+        return known[select_one(name, known)]
+    file = Path(name)
+    if not file.is_file():
+        raise UserError(f"there is no recipe {file}: give a file, or an id of `resim-bench list`")
+    if file.stem in known and file.resolve() != known[file.stem]:
+        raise UserError(f"{file} has the name of a recipe of the suite: give it another")
+    return file
+
+
+def recipe_id(name: str) -> str:
+    """What a recipe's runs and records are called: the name of its file."""
+    return recipe_file(name).stem
+
+
 def transfer_ids() -> dict[str, Path]:
     """Every protocol's config by its id: those of the tables in their order, then the others by name."""
     return _configs("transfer", [pair.transfer_id for pair in experiments()])

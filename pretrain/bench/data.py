@@ -13,8 +13,8 @@ from PIL import Image, ImageFilter
 from torch.utils.data import Dataset, default_collate
 
 from pretrain.data import TwoViews, collate_pairs, list_images, read_image
-from pretrain.methods import MEAN, STD, normalise
 from pretrain.train import load_recipe
+from pretrain.views import MEAN, STD, normalise
 from resim_bench import training
 from resim_bench.timing import Comparison, compare, in_turn
 

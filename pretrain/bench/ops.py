@@ -7,8 +7,8 @@ import torch.nn.functional as F
 
 from pretrain import geometry
 from pretrain.bench.step import DEVICE
-from pretrain.losses import dense_info_nce
 from pretrain.pooling import prroi_pool
+from pretrain.regions import region_loss
 from resim_bench.timing import Comparison, compare, extra_memory, in_turn
 
 TAU = 0.2
@@ -67,7 +67,7 @@ def dense_rows(what, windows, negatives, pairs) -> Iterator[Comparison]:
     rows_of_groups = geometry.valid_rows(valid, 32)
 
     def ours():
-        return dense_info_nce(query, key, valid, negatives, TAU, rows=rows_of_groups)
+        return region_loss(query, key, valid, TAU, negatives, "window", rows_of_groups)[0]
 
     def reference():
         return materialised(query, key, valid, negatives if negatives.dim() == 3 else negatives[None])

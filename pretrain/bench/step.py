@@ -12,11 +12,11 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import FUNCTIONS, MODELS
 from torch import Tensor, nn
 
-from pretrain import geometry, train
+from pretrain import geometry, methods, train
 from pretrain.encoders import Encoder, resnet
-from pretrain.methods import MEAN, STD
+from pretrain.levels import levels_of
 from pretrain.pooling import prroi_pool
-from pretrain.views import crop_box, draw_pair
+from pretrain.views import MEAN, STD, crop_box, draw_pair
 from resim_bench import training
 from resim_bench.timing import Comparison, apart, compare, in_turn
 
@@ -71,7 +71,7 @@ def suite_step(recipe_id: str, cfg_options: dict) -> Callable[[], dict]:
     torch.manual_seed(0)
     model = MODELS.build(train.model_config(recipe)).to(DEVICE)
     wrapper = build_optim_wrapper(model, train.optim_config(recipe))
-    collate = train.collate_config(recipe)
+    collate = methods.of(recipe).collation(recipe)
     batch = FUNCTIONS.get(collate.pop("type"))(samples(recipe), **collate)
     return lambda: model.train_step(batch, wrapper)
 
@@ -105,7 +105,7 @@ class PlainReSim(nn.Module):
         super().__init__()
         trunk = resnet(**model.backbone)
         self.register_buffer("queue", F.normalize(torch.randn(model.queue, model.dim), dim=1))
-        self.encoder_q = Encoder(trunk, model.dim, model.levels)
+        self.encoder_q = Encoder(trunk, model.dim, levels_of(model.levels.to_dict()))
         self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
         self.model, self.view_size = model, view_size
 

@@ -3,9 +3,10 @@
 import torch
 
 from pretrain.geometry import batch_windows
-from pretrain.losses import dense_info_nce, dense_negatives
-from pretrain.methods import MoCo
+from pretrain.levels import Level
+from pretrain.methods.moco import MoCo
 from pretrain.pooling import prroi_pool
+from pretrain.regions import dense_negatives, region_loss
 from pretrain.train import load_recipe
 from tests.conformance.certificate import apart, golden, quantity, relative
 
@@ -75,7 +76,7 @@ def _release(source: str) -> dict:
 
 def _release_windows(source: str):
     given = golden("resim_release_boxes")
-    return given, batch_windows(given["crops_query"], given["crops_key"], 224, _release(source), 1)
+    return given, batch_windows(given["crops_query"], given["crops_key"], 224, Level(**_release(source)), 1)
 
 
 @quantity("release: which windows count", "ReSim", "300 pairs, 36 windows of P4, 64 of P3", 0, unit="windows")
@@ -107,7 +108,7 @@ def _release_loss(source: str):
         for side, features in (("query", query), ("key", key))
     ]
     temperature = CHANGES.get("temperature", NARROW["temperature"])
-    loss = dense_info_nce(*pooled, valid, dense_negatives(key), temperature, reduction=level["reduction"])
+    loss = region_loss(*pooled, valid, temperature, dense_negatives(key), level["reduction"])[0]
     loss.backward()
     return loss.detach(), query.grad
 

@@ -30,7 +30,7 @@ PYRAMID = {"p4": LEVEL, "p3": LEVEL | {"map_stride": 4, "window": 12, "stride": 
 
 def tiny_moco(levels=None, bn_group=4, seed=0, **options):
     """A MoCo of a ResNet-18 on views of 32 px."""
-    from pretrain.methods import MoCo
+    from pretrain.methods.moco import MoCo
 
     torch.manual_seed(seed)
     settings = {"dim": 16, "queue": 32, "momentum": 0.9, "temperature": 0.2} | options
@@ -41,6 +41,7 @@ def tiny_moco(levels=None, bn_group=4, seed=0, **options):
 def tiny_batch(levels=None, images=8, seed=1, bn_group=4, part=slice(None)):
     """Random views of 32 px whose crops overlap in most pairs, but not in all; or a part of such a batch."""
     from pretrain.geometry import batch_windows
+    from pretrain.levels import levels_of
 
     rng = torch.Generator().manual_seed(seed)
     corner = torch.rand(2, images, 2, generator=rng) * 60
@@ -48,13 +49,13 @@ def tiny_batch(levels=None, images=8, seed=1, bn_group=4, part=slice(None)):
     crops[1, -1] = crops[0, -1] + 200  # a pair without any valid window
     views = torch.randint(0, 256, (2, images, 32, 32, 3), dtype=torch.uint8, generator=rng)
     crops = crops[:, part]
-    windows = {source: batch_windows(*crops, 32, level, bn_group) for source, level in (levels or {}).items()}
+    windows = {source: batch_windows(*crops, 32, level, bn_group) for source, level in levels_of(levels or {}).items()}
     return {"query": views[0, part], "key": views[1, part], "windows": windows}
 
 
 def interrupt_at(monkeypatch, step):
     """Ctrl-C in the forward pass of one step of a MoCo; a checkpoint after every step."""
-    from pretrain.methods import MoCo
+    from pretrain.methods.moco import MoCo
     from resim_bench import training
 
     monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))

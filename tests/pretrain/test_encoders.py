@@ -7,7 +7,6 @@ from torch.nn.functional import conv2d
 from torchvision.ops import FeaturePyramidNetwork
 
 from pretrain.encoders import FPN, resnet, trunk_maps
-from pretrain.methods import transferable
 from tests.pretrain.helpers import LEVEL, PYRAMID, tiny_batch, tiny_moco
 
 
@@ -112,13 +111,13 @@ def test_what_is_transferred():
     with torch.no_grad():
         for p in model.encoder_q.parameters():
             p.add_(1)  # unlike the key encoder's
-    state = transferable(model)
+    state = model.transferred()
     names = [f"{part}.{kind}" for part in ("lateral3", "lateral4", "lateral5", "output3", "output4") for kind in "wb"]
     kinds = {"w": "weight", "b": "bias"}
     assert {key for key in state if key.startswith("fpn_")} == {f"fpn_{name[:-1]}{kinds[name[-1]]}" for name in names}
     assert torch.equal(state["fpn_lateral5.weight"], model.encoder_q.fpn.lateral5.weight)
     trunk = {key: value for key, value in state.items() if not key.startswith("fpn_")}
-    assert trunk.keys() == transferable(tiny_moco({"c4": LEVEL})).keys()
+    assert trunk.keys() == tiny_moco({"c4": LEVEL}).transferred().keys()
     assert torch.equal(trunk["conv1.weight"], model.encoder_q.trunk.conv1.weight)
 
 

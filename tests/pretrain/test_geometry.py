@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pretrain.geometry import batch_windows, correspond, overlap_windows, permuted, windows
+from pretrain.levels import Level
 from pretrain.views import draw_crop
 from tests.references import regions
 
@@ -67,8 +68,9 @@ def test_a_window_may_have_to_end_before_the_border_of_the_key_view():
     crop = torch.tensor([[0.0, 0.0, 224.0, 224.0]])
     boxes = torch.tensor([[0.0, 0, 48, 48], [176, 0, 224, 48], [0, 176, 48, 224], [170, 170, 223.9, 223.9]])
     assert correspond(boxes, crop, crop, 224, "open")[1].tolist() == [[True, False, False, True]]
-    level = {"window": 48, "stride": 16, "anchor": "overlap"}
-    counts = [batch_windows(crop, crop, 224, level | b, 1).valid.sum().item() for b in ({}, {"border": "open"})]
+    level = {"map_stride": 16, "window": 48, "stride": 16, "anchor": "overlap"}
+    levels = Level(**level), Level(**level, border="open")
+    counts = [batch_windows(crop, crop, 224, level, 1).valid.sum().item() for level in levels]
     assert counts == [144, 121], "of 12 x 12, those in the last column and row end at the border"
 
 
@@ -102,7 +104,7 @@ def test_the_overlap_grid_starts_at_the_overlap():
 @pytest.mark.parametrize("anchor", ["query", "overlap"])
 def test_a_batch_has_the_windows_of_its_anchor(anchor):
     crops = random_crops(6)
-    level = {"window": 48, "stride": 32, "anchor": anchor}
+    level = Level(map_stride=16, window=48, stride=32, anchor=anchor)
     found = batch_windows(*crops, 224, level, group=3)
     grid = overlap_windows(*crops, 224, 48, 32) if anchor == "overlap" else windows(224, 48, 32).expand(6, -1, -1)
     torch.testing.assert_close(found.query_boxes, grid, rtol=0, atol=0)
@@ -114,7 +116,7 @@ def test_a_batch_has_the_windows_of_its_anchor(anchor):
 
 def test_one_window_may_be_the_whole_view():
     """Wherever the crops lie: there is nothing to correspond."""
-    found = batch_windows(*random_crops(4), 56, {"window": 12, "stride": 8, "anchor": "view"}, group=2)
+    found = batch_windows(*random_crops(4), 56, Level(map_stride=4, window=12, stride=8, anchor="view"), group=2)
     assert found.query_boxes.tolist() == found.key_boxes.tolist() == [[[0, 0, 56, 56]]] * 4
     assert found.valid.all() and [rows.tolist() for rows in found.rows] == [[0, 1], [2, 3]]
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain import methods, monitor, train
+from pretrain import monitor, train
+from pretrain.methods.moco import MoCo
 from resim_bench import backbone, cli, files, runs
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
@@ -124,7 +125,7 @@ def test_a_start_that_cannot_be_built_leaves_nothing(start, tmp_path, monkeypatc
     def broken(*_, **__):
         raise RuntimeError("no such layer")
 
-    monkeypatch.setattr(methods.MoCo, "__init__", broken)
+    monkeypatch.setattr(MoCo, "__init__", broken)
     with pytest.raises(UserError, match="do not make anything that can be trained .RuntimeError"):
         start()
     assert not (tmp_path / "work").exists()

@@ -9,10 +9,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pretrain import losses
 from pretrain.geometry import valid_rows
-from pretrain.losses import dense_info_nce, dense_negatives, instance_info_nce, region_info_nce
+from pretrain.losses import info_nce, window_weights
+from pretrain.regions import dense_negatives, region_loss
 from tests.references import regions
 
 TAU = 0.2
+
+
+def of_windows(query, key, valid, reduction="image", **options):
+    """The loss alone, against the windows."""
+    return region_loss(query, key, valid, TAU, None, reduction, **options)[0]
+
+
+def of_dense(query, key, valid, negatives, reduction="window", **options):
+    """The loss alone, against given negatives."""
+    return region_loss(query, key, valid, TAU, negatives, reduction, **options)[0]
 
 
 def random_case(seed=0):
@@ -28,7 +39,7 @@ def random_case(seed=0):
 def test_region_loss_equals_the_loops(reduction, seed):
     query, key, valid, _ = random_case(seed)
     expected = regions.region_info_nce(query, key, valid, TAU, reduction)
-    assert region_info_nce(query, key, valid, TAU, reduction).item() == pytest.approx(expected, rel=1e-12)
+    assert of_windows(query, key, valid, reduction).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -39,7 +50,7 @@ def test_dense_loss_equals_the_loops(reduction, groups, seed):
     if groups == 2:
         negatives = torch.stack((negatives, negatives.flip(1)))
     expected = regions.dense_info_nce(query, key, valid, negatives, TAU, reduction)
-    assert dense_info_nce(query, key, valid, negatives, TAU, reduction).item() == pytest.approx(expected, rel=1e-12)
+    assert of_dense(query, key, valid, negatives, reduction).item() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -50,28 +61,29 @@ def test_a_mean_by_group_equals_the_loops(loss, group, seed):
     query, key, valid, negatives = random_case(seed)
     more = (negatives,) if loss == "dense_info_nce" else ()
     expected = getattr(regions, loss)(query, key, valid, *more, TAU, "group", group)
-    found = getattr(losses, loss)(query, key, valid, *more, TAU, "group", rows=valid_rows(valid, group))
+    ours = of_dense if more else of_windows
+    found = ours(query, key, valid, *more, "group", rows=valid_rows(valid, group))
     assert found.item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_reductions_differ_and_have_the_contract_s_defaults():
+def test_the_reductions_differ():
     query, key, valid, negatives = random_case()
-    by_image = region_info_nce(query, key, valid, TAU, "image")
-    assert region_info_nce(query, key, valid, TAU) == by_image != region_info_nce(query, key, valid, TAU, "window")
-    by_window = dense_info_nce(query, key, valid, negatives, TAU, "window")
-    assert dense_info_nce(query, key, valid, negatives, TAU) == by_window
-    assert by_window != dense_info_nce(query, key, valid, negatives, TAU, "image")
+    for loss, more in ((of_windows, ()), (of_dense, (negatives,))):
+        by_image, by_window = (loss(query, key, valid, *more, reduction=kind) for kind in ("image", "window"))
+        assert by_image != by_window
+    with pytest.raises(ValueError, match="reduction is 'image', 'window' or 'group', not 'mean'"):
+        window_weights(valid, "mean", 1)
 
 
-@pytest.mark.parametrize("loss", [region_info_nce, dense_info_nce])
+@pytest.mark.parametrize("loss", [of_windows, of_dense])
 def test_invalid_windows_change_neither_value_nor_gradient(loss):
     query, key, valid, negatives = random_case()
-    extra = (negatives,) if loss is dense_info_nce else ()
+    extra = (negatives,) if loss is of_dense else ()
     results = []
     for garbage in (0.0, 1e3):
         q = torch.where(valid[..., None], query, query + garbage).requires_grad_()
         k = torch.where(valid[..., None], key, key - garbage)
-        value = loss(q, k, valid, *extra, TAU)
+        value = loss(q, k, valid, *extra)
         value.backward()
         results.append((value.detach(), q.grad))
     assert torch.equal(results[0][0], results[1][0])
@@ -85,8 +97,8 @@ def test_no_valid_window_costs_nothing(reduction):
     query.requires_grad_()
     none = torch.zeros_like(valid)
     for value in (
-        region_info_nce(query, key, none, TAU, reduction),
-        dense_info_nce(query, key, none, negatives, TAU, reduction),
+        of_windows(query, key, none, reduction),
+        of_dense(query, key, none, negatives, reduction),
     ):
         query.grad = None
         value.backward()
@@ -97,21 +109,23 @@ def test_no_valid_window_costs_nothing(reduction):
 def test_gradients_of_the_query():
     query, key, valid, negatives = random_case()
     query.requires_grad_()
-    assert torch.autograd.gradcheck(lambda q: region_info_nce(q, key, valid, TAU), query)
-    assert torch.autograd.gradcheck(lambda q: dense_info_nce(q, key, valid, negatives, TAU), query)
+    assert torch.autograd.gradcheck(lambda q: of_windows(q, key, valid), query)
+    assert torch.autograd.gradcheck(lambda q: of_dense(q, key, valid, negatives), query)
 
 
 @pytest.mark.parametrize("chunk", [1, 25, 50])
-def test_chunks_change_nothing(chunk, monkeypatch):
+@pytest.mark.parametrize("kind", ["windows", "dense"])
+def test_chunks_change_nothing(kind, chunk, monkeypatch):
     query, key, valid, negatives = random_case()
+    negatives = negatives if kind == "dense" else None
     query.requires_grad_()
     results = []
     for size in (losses.CHUNK, chunk):
         monkeypatch.setattr(losses, "CHUNK", size)
-        value, accuracy = dense_info_nce(query, key, valid, negatives, TAU, with_accuracy=True)
+        value, accuracy = region_loss(query, key, valid, TAU, negatives)
         results.append((value.detach(), accuracy, torch.autograd.grad(value, query)[0]))
     torch.testing.assert_close(results[1], results[0], rtol=1e-13, atol=1e-15)
-    assert torch.autograd.gradcheck(lambda q: dense_info_nce(q, key, valid, negatives, TAU), query)
+    assert torch.autograd.gradcheck(lambda q: region_loss(q, key, valid, TAU, negatives)[0], query)
 
 
 class Largest(TorchDispatchMode):
@@ -131,8 +145,16 @@ def test_dense_logits_are_never_whole(monkeypatch):
     query, negatives = torch.randn(2, 50, 8, requires_grad=True), torch.randn(1500, 8)
     valid = torch.ones(2, 50, dtype=torch.bool)
     with Largest() as largest:
-        dense_info_nce(query, query.detach(), valid, negatives, TAU).backward()
+        of_dense(query, query.detach(), valid, negatives).backward()
     assert 12_000 <= largest.values <= 20_000, "100 windows x 1,500 negatives are 150,000 logits"
+
+
+def test_logits_of_windows_are_never_whole(monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", 20_000)
+    query = torch.randn(10, 50, 8, requires_grad=True)
+    with Largest() as largest:
+        of_windows(query, query.detach(), torch.ones(10, 50, dtype=torch.bool)).backward()
+    assert 12_000 <= largest.values <= 20_000, "500 windows have 250,000 logits"
 
 
 def test_dense_accuracy_counts_the_windows_whose_own_key_is_nearest():
@@ -141,7 +163,7 @@ def test_dense_accuracy_counts_the_windows_whose_own_key_is_nearest():
     stolen[3] = 2 * key[tuple(valid.nonzero()[0])] + 1e-3  # nearer to the window's query than its key, which is off
     query = key.clone()
     query[tuple(valid.nonzero()[0])] = stolen[3]
-    _, accuracy = dense_info_nce(query, key, valid, stolen, TAU, with_accuracy=True)
+    _, accuracy = region_loss(query, key, valid, TAU, stolen)
     assert accuracy.item() == pytest.approx(1 - 1 / valid.sum().item())
 
 
@@ -149,8 +171,8 @@ def test_keys_carry_no_gradient():
     query, key, valid, negatives = random_case()
     for tensor in (query, key, negatives):
         tensor.requires_grad_()
-    region_info_nce(query, key, valid, TAU).backward()
-    dense_info_nce(query, key, valid, negatives, TAU).backward()
+    of_windows(query, key, valid).backward()
+    of_dense(query, key, valid, negatives).backward()
     assert key.grad is None and negatives.grad is None and query.grad is not None
 
 
@@ -158,7 +180,7 @@ def test_one_window_alone_has_no_negatives_and_no_loss():
     query, key, valid, _ = random_case()
     valid[:] = False
     valid[1, 1] = True
-    assert region_info_nce(query, key, valid, TAU).item() == pytest.approx(0, abs=1e-12)
+    assert of_windows(query, key, valid).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_accuracy_counts_the_valid_windows():
@@ -166,11 +188,11 @@ def test_accuracy_counts_the_valid_windows():
     swapped = key.clone()
     first, second = valid.nonzero()[:2].tolist()
     swapped[tuple(first)], swapped[tuple(second)] = key[tuple(second)], key[tuple(first)]
-    _, accuracy = region_info_nce(swapped, key, valid, TAU, with_accuracy=True)
+    _, accuracy = region_loss(swapped, key, valid, TAU)
     assert accuracy.item() == pytest.approx(1 - 2 / valid.sum().item())
 
 
-def test_instance_loss():
+def test_of_an_embedding_and_a_queue():
     rng = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 3, 4, generator=rng, dtype=torch.float64)
     queue = F.normalize(torch.randn(7, 4, generator=rng, dtype=torch.float64), dim=1)
@@ -179,7 +201,8 @@ def test_instance_loss():
         q, k = q / q.norm(), k / k.norm()
         positive = math.exp(float(q @ k) / TAU)
         expected -= math.log(positive / (positive + sum(math.exp(float(q @ n) / TAU) for n in queue))) / 3
-    assert instance_info_nce(query, key, queue, TAU)[0].item() == pytest.approx(expected, rel=1e-12)
+    found, _ = info_nce(F.normalize(query, dim=1), F.normalize(key, dim=1), queue, TAU)
+    assert found.mean().item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_dense_negatives_are_the_positions_of_the_pooled_map():

@@ -57,7 +57,7 @@ REFUSED = {  # what the command line has: what the sentence says behind "SETTING
     "max_iters=abc": WHOLE,
     "max_iters=1e400": WHOLE,
     "epochs=0": WHOLE,
-    "model.type=Nope": "give MoCo, Supervised or Random",
+    "model.type=Nope": "give MoCo, DenseCL, Supervised or Random",
     "model.queue=-64": WHOLE,
     "model.dim=-1": WHOLE,
     "model.dim=1.5": WHOLE,
@@ -202,7 +202,7 @@ def test_what_is_unusual_but_works_stays_legal(text):
         ),
         ("mini-moco-v2", {"model.levels": {"p5": {}}}, "no setting model.levels.p5: model.levels has c4, p4, p3"),
         ("mini-moco-v2", {"model.levels": {"c4": {"dim": 8}}}, "model.levels.c4.map_stride is missing"),
-        ("in100-supervised", {"micro_batch": 32}, "micro_batch is for MoCo and ReSim"),
+        ("in100-supervised", {"micro_batch": 32}, "micro_batch is for MoCo and what is built on it"),
         ("in100-supervised", {"model.num_classes": 0}, "model.num_classes is 0"),
         ("mini-random", {"calibration_batches": -1}, "calibration_batches is -1"),
         ("mini-random", {"calibration_batches": None}, "calibration_batches is None"),
@@ -221,7 +221,7 @@ def test_other_methods_have_settings_of_their_own(pretrain_id, changes, sentence
         ("batch=64", 63, 1, "the batch of 64 is larger than the data set of 63 images"),
         ("batch=64", 64, 3, "the batch of 64 is not divisible by 3 processes"),
         ("batch=64", 64, 4, "a process's batch of 16 is not a multiple of the batch-norm group of 32 images"),
-        ("micro_batch=32", 64, 2, "micro_batch is for MoCo and ReSim in one process"),
+        ("micro_batch=32", 64, 2, "micro_batch is for MoCo and what is built on it, in one process"),
     ],
 )
 def test_images_and_processes_have_to_do_for_the_batch(text, images, world_size, sentence):
@@ -258,7 +258,7 @@ def test_any_value_anywhere_is_legal_or_one_sentence(place, value):
     set_at(recipe, name, value)
     before = copy.deepcopy(recipe)
     try:
-        settings.check(recipes.Recipe, recipe)
+        settings.check(recipes.schema(), recipe)
     except UserError as refusal:
         assert len(str(refusal).splitlines()) == 1 and len(str(refusal)) < 500
     assert repr(recipe) == repr(before)

@@ -14,9 +14,11 @@ import torch
 import torch.multiprocessing as mp
 from PIL import Image
 
-from pretrain import methods, train
+from pretrain import train
 from pretrain.data import LabelledView
 from pretrain.encoders import resnet, trunk_maps
+from pretrain.methods.moco import MoCo
+from pretrain.views import normalise
 from resim_bench import backbone, training
 from resim_bench.errors import UserError
 from tests.pretrain.helpers import LEVEL, interrupt_at
@@ -168,14 +170,14 @@ def test_two_processes_continue_where_they_were_cut_off(images, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(images, tmp_path, monkeypatch):
     monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
-    forward, calls = methods.MoCo.forward, []
+    forward, calls = MoCo.forward, []
 
     def diverging(self, *args, **kwargs):
         calls.append(1)
         results = forward(self, *args, **kwargs)
         return {k: v * (float("nan") if len(calls) == 3 else 1) for k, v in results.items()}
 
-    monkeypatch.setattr(methods.MoCo, "forward", diverging)
+    monkeypatch.setattr(MoCo, "forward", diverging)
     with pytest.raises(UserError, match="not finite at iteration 3: lower the learning rate"):
         pretrain(images, tmp_path, "mini-moco-v2")
     kept = torch.load(next(tmp_path.rglob("last.pth")), weights_only=True)
@@ -247,7 +249,7 @@ def test_random_statistics_are_those_of_the_images(images, tmp_path):
     dataset = LabelledView(str(images), "", views, seed=1)
     batch = torch.stack([dataset[draw, draw % 20]["image"] for draw in range(64)])
     with torch.no_grad():
-        trained, frozen = (trunk_maps(trunk.train(mode), methods.normalise(batch))["c4"] for mode in (True, False))
+        trained, frozen = (trunk_maps(trunk.train(mode), normalise(batch))["c4"] for mode in (True, False))
     assert frozen.std() / trained.std() == pytest.approx(1, abs=0.3)
 
 

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/resim-bench
 
-.PHONY: help mini mini-study mini-controls photos test certify check tables regress list data bench
+.PHONY: help mini mini-study mini-controls photos test certify pin format check tables regress list data bench
 .DEFAULT_GOAL := help
 
 help: $(RUN)
@@ -46,6 +46,13 @@ test: $(RUN)
 
 certify: $(RUN)
 	@$(BIN)/python -m tests.conformance
+
+pin: $(RUN)
+	@$(BIN)/python -m tests.pin
+
+format: $(RUN)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 check: $(RUN)
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,13 @@ from pretrain.recipes import IN_PARTS, OPTIM_WRAPPER
 from resim_bench import backbone, experiments, record, runs, settings, training
 from resim_bench.errors import UserError
 
+# Settings that came after the first records, and what was so before: as such they are in no protocol.
+LATER = {
+    "views.blur": "gaussian",
+    "model.levels.*.border": "closed",
+    "model.levels.*.positives": "same",
+    "model.levels.*.head": "conv3x3",
+}
 # Settings that cannot change a number.
 UNPROTOCOLLED = ("micro_batch", "workers", "log_interval", "monitor", "custom_imports")
 
@@ -137,10 +145,20 @@ def check(recipe: Config, images: int, world_size: int) -> None:
 
 def protocol(recipe: Config, facts: dict) -> dict:
     """What decides the numbers: the recipe without workers and paths, and which images it saw."""
-    settings = {key: value for key, value in recipe.to_dict().items() if key not in UNPROTOCOLLED}
+    settings = {key: value for key, value in _as_at_first(recipe.to_dict()).items() if key not in UNPROTOCOLLED}
     seen = {"name": recipe.dataset.name, "images": facts["images"], "classes": facts["classes"]}
     settings["dataset"] = {**{k: v for k, v in settings["dataset"].items() if k != "root"}, **seen}
     return runs.plain(settings)
+
+
+def _as_at_first(settings: dict, above: str = "") -> dict:
+    """Settings without those that came later and have the value that there was before."""
+    named = [(f"{above}{key}", key, value) for key, value in settings.items()]
+    return {
+        key: _as_at_first(value, f"{name}.") if isinstance(value, dict) else value
+        for name, key, value in named
+        if not any(fnmatchcase(name, pattern) and value == before for pattern, before in LATER.items())
+    }
 
 
 def model_config(recipe: Config) -> dict:

@@ -1,7 +1,7 @@
 """The protocols that records are held to, `tables/protocols.toml`, are those of the recipes and configs as they are.
 
-A change of one turns its test red, and every record made before it deviates. Where the change is meant, put the digest
-that the test names into the file.
+A change of one turns its test red, and every record made before it deviates. Where the change is meant, `make pin`
+writes the file and says what changed.
 """
 
 import pytest
@@ -10,27 +10,18 @@ import tables
 from pretrain import train
 from resim_bench import experiments, record
 from tables.paper import load_protocols
+from tests import pin
 from transfer import protocols
-
-
-def of_recipe(pretrain_id):
-    recipe = train.load_recipe(pretrain_id)
-    return record.digest(train.protocol(recipe, recipe.dataset))
-
-
-def of_protocol(transfer_id):
-    place = {"data": "anywhere", "classes": ["a"], "seed": 3, "backbone": "any"}
-    return record.digest(protocols.summary(protocols.resolve(protocols.load(transfer_id), **place)))
 
 
 @pytest.mark.parametrize("pretrain_id", experiments.pretrain_ids())
 def test_recipe(pretrain_id):
-    assert load_protocols()["pretrain"].get(pretrain_id) == of_recipe(pretrain_id)
+    assert load_protocols()["pretrain"].get(pretrain_id) == record.digest(pin.of_recipe(pretrain_id))
 
 
 @pytest.mark.parametrize("transfer_id", experiments.transfer_ids())
 def test_protocol(transfer_id):
-    assert load_protocols()["transfer"].get(transfer_id) == of_protocol(transfer_id)
+    assert load_protocols()["transfer"].get(transfer_id) == record.digest(pin.of_protocol(transfer_id))
 
 
 def test_nothing_else_is_pinned():

@@ -5,11 +5,10 @@ Expect, after voc-full: 44.0 / 72.8 / 45.5 (AP / AP50 / AP75).
 Run: resim-bench pretrain in100-supervised
 """
 
-_base_ = ["_base_/moco_v2.py", "_base_/in100.py"]
+_base_ = ["_base_/labelled.py", "_base_/in100.py"]
 model = dict(
     _delete_=True, type="Supervised", backbone=dict(depth=50, strides=(1, 2, 2, 2)), num_classes=100, bn_group=32
 )
-views = dict(scale=(0.08, 1.0), jitter_p=0.0, grayscale_p=0.0, blur_p=0.0)
 epochs = 100
 optimizer = dict(lr=0.1)
 milestones = (30, 60, 90)

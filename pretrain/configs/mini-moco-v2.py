@@ -3,4 +3,4 @@
 Run: resim-bench mini
 """
 
-_base_ = "_base_/mini.py"
+_base_ = ["_base_/small_moco_v2.py", "_base_/scenes.py"]

@@ -3,18 +3,4 @@
 Run: resim-bench mini
 """
 
-_base_ = "mini-moco-v2.py"
-model = dict(
-    levels=dict(
-        c4=dict(
-            map_stride=4,
-            window=12,
-            stride=8,
-            dim=128,
-            anchor="query",
-            negatives="windows",
-            reduction="image",
-        )
-    )
-)
-views = dict(flip="shared")
+_base_ = ["_base_/small_resim_c4.py", "_base_/scenes.py"]

@@ -3,27 +3,4 @@
 Run: resim-bench study mini-controls
 """
 
-_base_ = "mini-moco-v2.py"
-model = dict(
-    levels=dict(
-        p4=dict(
-            map_stride=4,
-            window=12,
-            stride=8,
-            dim=64,
-            anchor="query",
-            negatives="windows",
-            reduction="image",
-        ),
-        p3=dict(
-            map_stride=4,
-            window=16,
-            stride=12,
-            dim=64,
-            anchor="query",
-            negatives="windows",
-            reduction="image",
-        ),
-    )
-)
-views = dict(flip="shared")
+_base_ = ["_base_/small_resim_fpn.py", "_base_/scenes.py"]

@@ -1,10 +1,6 @@
-"""MoCo-v2 of mini on photographs: Caltech-101 scaled to a short side of 128 px.
-
-Nearly as many iterations as on the scenes.
+"""MoCo-v2 of mini on photographs.
 
 Run: resim-bench study photos-cards
 """
 
-_base_ = "mini-moco-v2.py"
-dataset = dict(name="caltech101", root="data/caltech101", images=7276, classes=101)
-epochs = 4
+_base_ = ["_base_/small_moco_v2.py", "_base_/caltech101.py"]

@@ -3,5 +3,5 @@
 Run: resim-bench study photos-cards
 """
 
-_base_ = "mini-random.py"
-dataset = dict(name="caltech101", root="data/caltech101", images=7276, classes=101)
+_base_ = ["_base_/small_random.py", "_base_/caltech101.py"]
+epochs = 0

@@ -1,10 +1,6 @@
-"""ReSim-C4 of mini on photographs: Caltech-101 scaled to a short side of 128 px.
-
-Nearly as many iterations as on the scenes.
+"""ReSim-C4 of mini on photographs.
 
 Run: resim-bench study photos-cards
 """
 
-_base_ = "mini-resim-c4.py"
-dataset = dict(name="caltech101", root="data/caltech101", images=7276, classes=101)
-epochs = 4
+_base_ = ["_base_/small_resim_c4.py", "_base_/caltech101.py"]

@@ -4,8 +4,7 @@ Expect, after voc-full: 33.8 / 60.2 / 33.1 (AP / AP50 / AP75).
 Run: resim-bench pretrain random
 """
 
-_base_ = ["_base_/moco_v2.py", "_base_/in100.py"]
+_base_ = ["_base_/labelled.py", "_base_/in100.py"]
 model = dict(_delete_=True, type="Random", backbone=dict(depth=50, strides=(1, 2, 2, 2)))
-views = dict(scale=(0.08, 1.0), jitter_p=0.0, grayscale_p=0.0, blur_p=0.0)
 epochs = 0
 calibration_batches = 0

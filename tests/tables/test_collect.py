@@ -18,6 +18,13 @@ def lines(records, table="in100-voc", pretrain="in100-resim-c4"):
     return frame[(frame.table == table) & (frame.pretrain == pretrain)].set_index("metric")
 
 
+def test_the_papers_rows_take_the_ap_of_rounded_detections_and_ours_take_the_others(make_record):
+    for names, table, expected in ((RESIM, "in100-voc", 55.0), (("mini-resim-c4", "mini-voc-full"), "mini", 56.0)):
+        entry = make_record(*names, ap=56.0)
+        entry["metrics"][record.PRINTED + "AP"] = 55.0
+        assert lines([entry], table, names[0]).loc[["AP"]].ours.dropna().tolist() == [expected]
+
+
 def test_the_frame_has_every_number_of_the_tables_once():
     frame = tables.collect([])
     assert len(frame) == 3 * (4 + 5 + 5 + 14 + 3 + 6 + 14 + 6 + 4) + 6 * (9 + 9 + 10 + 5)

@@ -6,15 +6,7 @@ Windows and equation (2) are the summary's; its region head is not in our source
 _base_ = "moco_v2.py"
 model = dict(
     levels=dict(
-        c4=dict(
-            map_stride=16,
-            window=48,
-            stride=32,
-            dim=128,
-            anchor="query",
-            negatives="windows",
-            reduction="image",
-        ),
+        c4=dict(map_stride=16, window=48, stride=32),
     )
 )
 views = dict(flip="shared")

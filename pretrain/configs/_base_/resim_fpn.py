@@ -7,24 +7,8 @@ release's. The regions are compared in the pyramid's own 256 channels; see in1k-
 _base_ = "moco_v2.py"
 model = dict(
     levels=dict(
-        p4=dict(
-            map_stride=16,
-            window=48,
-            stride=32,
-            dim=256,
-            anchor="query",
-            negatives="windows",
-            reduction="image",
-        ),
-        p3=dict(
-            map_stride=8,
-            window=32,
-            stride=24,
-            dim=256,
-            anchor="query",
-            negatives="windows",
-            reduction="image",
-        ),
+        p4=dict(map_stride=16, window=48, stride=32),
+        p3=dict(map_stride=8, window=32, stride=24),
     )
 )
 views = dict(flip="shared")

@@ -289,6 +289,8 @@ def _backbone(name: str, work_dir: Path, seed: int) -> Path:
         return Path(name)
     if name.startswith("given-"):
         return backbone.path(work_dir, name, seed=0)
+    if os.path.isfile(own := backbone.path(work_dir, name, seed)):  # of a recipe from outside
+        return own
     return backbone.path(work_dir, experiments.select_one(name, experiments.pretrain_ids()), seed)
 
 

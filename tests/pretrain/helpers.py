@@ -2,6 +2,7 @@
 
 import torch
 
+TAU = 0.2
 SPEC = {
     "size": 224,
     "scale": (0.2, 1.0),
@@ -33,9 +34,18 @@ def tiny_moco(levels=None, bn_group=4, seed=0, **options):
     from pretrain.methods.moco import MoCo
 
     torch.manual_seed(seed)
-    settings = {"dim": 16, "queue": 32, "momentum": 0.9, "temperature": 0.2} | options
+    settings = {"dim": 16, "queue": 32, "momentum": 0.9, "temperature": TAU} | options
     backbone = {"depth": 18, "strides": (1, 1, 2, 2)}
     return MoCo(backbone=backbone, levels=levels or {}, bn_group=bn_group, **settings)
+
+
+def tiny_densecl(seed=0, **options):
+    """A DenseCL of a ResNet-18 on views of 32 px, whose C5 has 2 x 2 cells."""
+    from pretrain.methods.densecl import DenseCL
+
+    torch.manual_seed(seed)
+    settings = {"dim": 16, "queue": 32, "momentum": 0.9, "temperature": TAU, "levels": {}, "bn_group": 4} | options
+    return DenseCL(backbone={"depth": 18, "strides": (1, 1, 2, 2)}, **settings)
 
 
 def tiny_batch(levels=None, images=8, seed=1, bn_group=4, part=slice(None)):

@@ -7,23 +7,13 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from pretrain import train
-from pretrain.methods.densecl import DenseCL
 from resim_bench import runs
 from resim_bench.errors import UserError
-from tests.pretrain.helpers import tiny_batch, tiny_moco
-
-TAU = 0.2
-
-
-def tiny_densecl(seed=0, **options):
-    """A DenseCL of a ResNet-18 on views of 32 px, whose C5 has 2 x 2 cells."""
-    torch.manual_seed(seed)
-    settings = {"dim": 16, "queue": 32, "momentum": 0.9, "temperature": TAU, "levels": {}, "bn_group": 4} | options
-    return DenseCL(backbone={"depth": 18, "strides": (1, 1, 2, 2)}, **settings)
+from tests.pretrain.helpers import TAU, tiny_batch, tiny_densecl, tiny_moco
 
 
 def cosine(a, b):
-    return float(a @ b / (a.norm() * b.norm()))
+    return float((a @ b / (a.norm() * b.norm())).detach())
 
 
 def of_loops(query_maps, key_maps, queue):
@@ -37,7 +27,7 @@ def of_loops(query_maps, key_maps, queue):
             match = max(range(len(key_c5)), key=lambda other: cosine(query_c5[cell], key_c5[other]))
             positive = math.exp(cosine(query[cell], key[match]) / TAU)
             own = query[cell] / query[cell].norm()
-            others = sum(math.exp(float(own @ negative) / TAU) for negative in queue)
+            others = sum(math.exp(float((own @ negative).detach()) / TAU) for negative in queue)
             losses.append(-math.log(positive / (positive + others)))
             matches.append(match)
     return sum(losses) / len(losses), matches

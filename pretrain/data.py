@@ -15,8 +15,8 @@ from pretrain.geometry import batch_windows
 from pretrain.imagefolder import Images
 from pretrain.levels import levels_of
 from pretrain.views import crop_box, draw_pair, draw_view, render
-from resim_bench import training
 from resim_bench.data import images
+from resim_bench.harness import launch
 
 
 @functools.cache  # a run asks twice, and ImageNet has a million files
@@ -35,7 +35,7 @@ def list_images(root: str, name: str) -> Images:
         found.survey.refuse()
         return found
 
-    return training.on_main_process(read)
+    return launch.on_main_process(read)
 
 
 def read_image(path: str | Path) -> Tensor:

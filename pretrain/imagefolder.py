@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from resim_bench import runs
 from resim_bench.data import imagenet100, images, memory
 from resim_bench.data.survey import Survey
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 
 WNID = re.compile(r"n\d{8}")
 SPLIT = re.compile(r"(val|valid|validation|test|testing|dev|eval)\d*", re.IGNORECASE)

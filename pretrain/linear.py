@@ -26,8 +26,10 @@ from pretrain.recipes import SGD, Adam, DatasetSettings
 from pretrain.train import FUSED
 from pretrain.views import ViewSettings, normalise
 from resim_bench import backbone as backbone_file
-from resim_bench import experiments, record, runs, settings, training
+from resim_bench import experiments, record, settings
 from resim_bench.errors import UserError
+from resim_bench.harness import console, options, runs
+from resim_bench.harness.runner import build_runner, claimed, loader_workers
 from resim_bench.settings import Natural, Pixels, Schema, Share, Whole, WholeOrNone, says
 
 UNPROTOCOLLED = ("workers", "log_interval", "published")
@@ -57,7 +59,7 @@ def load(probe_id: str, cfg_options: dict | None = None) -> Config:
     Raises:
         UserError: no such id or setting, or a setting cannot be what it is.
     """
-    config = training.merge_options(Config.fromfile(experiments.probe_ids()[probe_id]), cfg_options or {})
+    config = options.merge_options(Config.fromfile(experiments.probe_ids()[probe_id]), cfg_options or {})
     settings.check(Probe, config.to_dict())
     if config.test_resize < config.views.size:
         raise UserError(
@@ -205,19 +207,19 @@ def run(
     place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
     done = f"{names[0]} is through {probe_id} already: {output}"
     if runs.is_finished(**place, made_by=lambda: record.claim_of(output)):
-        training.say(done)
+        console.say(done)
         return output
 
-    training.say(train.survey.line())
-    training.say(
+    console.say(train.survey.line())
+    console.say(
         f"{names[0]} through {probe_id}, seed {seed}: {config.epochs} epochs of batch {config.batch} over "
-        f"{images:,} images, {len(rows):,} to test, {training.processes()}"
+        f"{images:,} images, {len(rows):,} to test, {console.processes()}"
     )
-    with training.built_from(cfg_options or {}):
-        runner = training.build_runner(_runner_config(config, backbone, root, seed, images, len(train.classes)), seed)
-    with training.claimed(**place, made_by=lambda: record.claim_of(output)) as finished:
+    with options.built_from(cfg_options or {}):
+        runner = build_runner(_runner_config(config, backbone, root, seed, images, len(train.classes)), seed)
+    with claimed(**place, made_by=lambda: record.claim_of(output)) as finished:
         if finished:
-            training.say(done)
+            console.say(done)
             return output
         model = runner.move_in(run_dir, record.digest(runs.read_claim(run_dir))).train()
         metrics = accuracies(model, TestPart(test, rows, config.test_resize, config.views.size), config)
@@ -237,7 +239,7 @@ def run(
     said = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())
     found = config.published.get(names[0])
     beside = f"; published: top1 {found['top1']} ({found['source']})" if found else ""
-    training.say(f"{names[0]} through {probe_id}: {said}{beside} ({output})")
+    console.say(f"{names[0]} through {probe_id}: {said}{beside} ({output})")
     return output
 
 
@@ -250,7 +252,7 @@ def _protocol(config: Config, facts: dict) -> dict:
 
 def _runner_config(config: Config, backbone: Path, root: Path, seed: int, images: int, classes: int) -> Config:
     epoch_iters = images // config.batch
-    workers = training.workers(config.workers)
+    workers = loader_workers(config.workers)
     dataset = dict(type="TrainingPart", root=str(root), name=config.dataset.name, views=config.views.to_dict())
     return Config(
         dict(
@@ -284,7 +286,7 @@ def accuracies(model: LinearClassifier, test: Dataset, config: Config) -> dict[s
     model.eval()
     device = model.classifier.weight.device
     right = torch.zeros(2)
-    for image, label in DataLoader(test, config.batch, num_workers=training.workers(config.workers)):
+    for image, label in DataLoader(test, config.batch, num_workers=loader_workers(config.workers)):
         best = model.scores(image.to(device)).cpu().topk(min(5, model.classifier.out_features), dim=1).indices
         hits = best == label[:, None]
         right += torch.stack([hits[:, 0].sum(), hits.sum()])

@@ -18,8 +18,10 @@ from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
 from pretrain import data as pretrain_data
 from pretrain import methods, monitor, recipes  # noqa: F401 (monitor registers its hook)
 from pretrain.recipes import IN_PARTS, OPTIM_WRAPPER
-from resim_bench import backbone, experiments, record, runs, settings, training
+from resim_bench import backbone, experiments, record, settings
 from resim_bench.errors import UserError
+from resim_bench.harness import console, draws, launch, options, runs
+from resim_bench.harness.runner import build_runner, claimed, leave_ctrl_c_to_the_main_process, loader_workers
 
 # Settings that came after the first records, and what was so before: as such they are in no protocol.
 LATER = {
@@ -77,7 +79,7 @@ def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:
     recipe = _read(experiments.recipe_file(pretrain_id))
     if recipe.get("model", {}).get("type") in {method.__name__ for method in methods.known()}:
         recipe.model = methods.of(recipe).complete(recipe.model.to_dict())
-    recipe = training.merge_options(recipe, cfg_options or {})
+    recipe = options.merge_options(recipe, cfg_options or {})
     settings.check(recipes.schema(), recipe.to_dict())
     return recipe
 
@@ -92,7 +94,7 @@ def _read(file: Path) -> Config:
         if file.is_relative_to(experiments.ROOT):
             raise
         raise UserError(
-            f"{file} is no recipe ({type(error).__name__}: {training.first_line(error)}): correct it"
+            f"{file} is no recipe ({type(error).__name__}: {options.first_line(error)}): correct it"
         ) from error
     finally:
         sys.path.remove(beside)
@@ -110,14 +112,14 @@ def options_of_each(pretrain_ids: list[str], cfg_options: dict) -> dict[str, dic
         refused = []
         for i in pretrain_ids:
             try:
-                training.find(shipped[i], key)
+                options.find(shipped[i], key)
                 chosen[i][key] = value
             except UserError as error:
                 refused.append(error)
         if len(refused) == len(pretrain_ids):
             raise refused[0]
-    for i, options in chosen.items():
-        load_recipe(i, options)
+    for i, of_recipe in chosen.items():
+        load_recipe(i, of_recipe)
     return chosen
 
 
@@ -178,7 +180,7 @@ def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -
     """The recipe as a configuration of mmengine's Runner."""
     epoch_iters = images // recipe.batch
     per_process = recipe.batch // world_size
-    workers = training.workers(recipe.workers)
+    workers = loader_workers(recipe.workers)
     monitored = dict(
         type="MonitorHook", epoch_iters=epoch_iters, views=recipe.views.to_dict(), **recipe.monitor.to_dict()
     )
@@ -232,7 +234,7 @@ def run(
     """
     recipe, shipped = load_recipe(pretrain_id, cfg_options), load_recipe(pretrain_id)
     pretrain_id, method = experiments.recipe_id(pretrain_id), methods.of(recipe)
-    training.join_processes(launcher)
+    launch.join_processes(launcher)
     world_size = get_world_size()
     root = Path(data or recipe.dataset.root)
     output = backbone.path(work_dir, pretrain_id, seed)
@@ -252,25 +254,25 @@ def run(
     place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
     how = {"made_by": lambda: claim_of(output), "old_digest": (lambda: images.old_digest(root)) if images else None}
     done = f"{pretrain_id}, seed {seed}: done before, {output}"
-    if training.on_main_process(lambda: runs.is_finished(**place, **how)):
-        training.say(done)
+    if launch.on_main_process(lambda: runs.is_finished(**place, **how)):
+        console.say(done)
         return output
 
     if images:
-        training.say(images.survey.line())
+        console.say(images.survey.line())
     length = f"{recipe.max_iters} iterations" if recipe.max_iters else f"{recipe.epochs} epochs"
-    training.say(
+    console.say(
         f"{pretrain_id}, seed {seed}: "
         + (f"{length} of batch {recipe.batch} over {facts['images']:,} images, " if images else "no training, ")
-        + training.processes()
+        + console.processes()
     )
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
     train = _training if method.trains else _calibration
-    with training.built_from(cfg_options or {}):
+    with options.built_from(cfg_options or {}):
         start = train(recipe, dataset, seen["images"], seed, launcher)
-    with training.claimed(**place, **how) as finished:
+    with claimed(**place, **how) as finished:
         if finished:
-            training.say(done)
+            console.say(done)
             return output
         trained = start(run_dir)
         if is_main_process():
@@ -289,7 +291,7 @@ def run(
                 **runs.environment(),
             }
             backbone.save(output, trained.model.transferred(), provenance)
-    training.say(f"{pretrain_id}, seed {seed}: wrote {output}")
+    console.say(f"{pretrain_id}, seed {seed}: wrote {output}")
     return output
 
 
@@ -314,7 +316,7 @@ def _training(recipe: Config, dataset: dict, images: int, seed: int, launcher: s
     """Build everything; what comes back trains in a run's directory."""
     samples = dict(type=methods.of(recipe).samples, **dataset)
     cfg = runner_config(recipe, samples, images, get_world_size())
-    runner = training.build_runner(cfg, seed, launcher)
+    runner = build_runner(cfg, seed, launcher)
 
     def start(run_dir):
         run = record.digest(runs.read_claim(run_dir))
@@ -337,9 +339,9 @@ def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher
     loader = torch.utils.data.DataLoader(
         views,
         recipe.batch,
-        sampler=training.DrawSampler(views, seed, recipe.batch),
-        num_workers=training.workers(recipe.workers),
-        worker_init_fn=training.leave_ctrl_c_to_the_main_process,
+        sampler=draws.DrawSampler(views, seed, recipe.batch),
+        num_workers=loader_workers(recipe.workers),
+        worker_init_fn=leave_ctrl_c_to_the_main_process,
     )
     return lambda run_dir: Trained(_calibrated(model, loader, recipe.calibration_batches), 0, [])
 

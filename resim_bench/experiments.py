@@ -1,6 +1,6 @@
 """What can be run: recipes and protocols by id, and the pairs of them that the rows of the tables name.
 
-An id is the file name of its config. The rows stand in `tables/reported/*.toml`; they are read here once, as
+An id is the file name of its config. The rows stand in `tables/papers/*/*.toml`; they are read here once, as
 data, so that the rooms agree on the order of everything without importing each other.
 """
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from resim_bench.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-REPORTED = ROOT / "tables" / "reported"
+PAPERS = ROOT / "tables" / "papers"
 GIVEN = Path(__file__).parent / "data" / "given.toml"
 
 
@@ -34,14 +34,18 @@ class Trial(NamedTuple):
     seed: int
 
 
-def reported_tables(folder: Path = REPORTED) -> dict[str, dict]:
-    """Every table of `folder` as its TOML says, by id (its file name), in the tables' own order."""
+def reported_tables(folder: Path = PAPERS) -> dict[str, dict]:
+    """Every table of the papers in `folder` as its TOML says, by id (its file name), in the tables' own order."""
     return dict(_parse(Path(folder)))  # a copy of the cached list, so that no caller can change its order
 
 
 @functools.cache
 def _parse(folder: Path) -> list[tuple[str, dict]]:
-    tables = [(file.stem, tomllib.loads(file.read_text("utf-8"))) for file in sorted(folder.glob("*.toml"))]
+    tables = []
+    for paper in sorted(folder.iterdir()):
+        for file in sorted(paper.rglob("*.toml")):
+            if file.name not in ("paper.toml", "claims.toml"):
+                tables.append((file.stem, tomllib.loads(file.read_text("utf-8")) | {"paper": paper.name}))
     return sorted(tables, key=lambda item: item[1]["order"])
 
 

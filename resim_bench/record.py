@@ -16,7 +16,6 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -136,48 +135,47 @@ def read(file) -> dict:
         raise UserError(f"cannot read the record {file}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is no JSON, perhaps cut short ({error}): delete it and run its trial again") from error
-    _validate(record, str(file))
-    if CHECKSUM in record and record[CHECKSUM] != digest(content(record)):
-        raise UserError(
-            f"{file} has changed since it was written (another checksum): restore it, or delete it and run its trial "
-            "again"
-        )
+    check(record, str(file))
     place = path("", *trial(record))
     if file.resolve().parts[-3:] != place.parts:
         raise UserError(f"{file} holds the record of another trial: move it to {place} in its records folder")
     return record
 
 
+def check(record, name: str) -> None:
+    """Refuse what is no record, or has changed since it was written.
+
+    Args:
+        name: of the record, as a sentence begins.
+
+    Raises:
+        UserError: as above.
+    """
+    _validate(record, name)
+    if CHECKSUM in record and record[CHECKSUM] != digest(content(record)):
+        raise UserError(
+            f"{name} has changed since it was written (another checksum): restore it, or delete it and run its trial "
+            "again"
+        )
+
+
 def read_all(*roots) -> list[dict]:
     """All records below the roots, sorted by trial; of one trial, those of earlier roots come first.
 
-    A root that does not exist holds no records. Raises UserError at the first file that `read` refuses.
+    A root has a file a trial, as `write` leaves them, or kept ones, as `resim_bench.evidence` folds them. One that does
+    not exist holds no records. Raises UserError at the first that is refused.
     """
-    found = [(root, file) for root in roots for file in sorted(Path(root).rglob("*.json"))]
-    # Notebooks and file managers leave copies in hidden folders.
-    records = [read(file) for root, file in found if not any(p.startswith(".") for p in file.relative_to(root).parts)]
+    from resim_bench import evidence
+
+    records = []
+    for root in map(Path, roots):
+        for file in sorted(root.rglob("*.json")):
+            inside = file.relative_to(root).parts
+            # Notebooks and file managers leave copies in hidden folders.
+            if inside[0] not in evidence.FOLDERS and not any(part.startswith(".") for part in inside):
+                records.append(read(file))
+        records += evidence.read(root)
     return sorted(records, key=trial)
-
-
-def keep(source_root, target_root, trials: Container[tuple] | None = None) -> list[Path]:
-    """Copy the records below `source_root` (of these trials) that `target_root` lacks; returns the new files.
-
-    Raises:
-        UserError: a trial is there already with another content (evidence is never overwritten); nothing is copied.
-    """
-    missing = []
-    for record in read_all(source_root):
-        if trials is not None and trial(record) not in trials:
-            continue
-        place = path(target_root, *trial(record))
-        if not place.exists():
-            missing.append(record)
-        elif content(read(place)) != content(record):
-            raise UserError(
-                f"{place} already records this trial with another content than "
-                f"{path(source_root, *trial(record))}: delete the one that is not to be kept"
-            )
-    return [write(target_root, record) for record in missing]
 
 
 def _validate(record, name: str) -> None:

@@ -9,11 +9,13 @@ project's path.)
 """
 
 from tables.collect import collect
-from tables.figure import draw_curves, draw_study
+from tables.leaderboard import leaderboard
 from tables.paper import RECORDS, load_tables
-from tables.regress import regress
-from tables.render import FORMS, render, report
-from tables.studies import load_studies, units
+from tables.show.everything import everything
+from tables.show.figure import draw_curves, draw_study
+from tables.show.regress import regress
+from tables.show.report import FORMS, render, report
+from tables.studies import file_of, load_studies, units
 
 __all__ = [
     "FORMS",
@@ -21,6 +23,9 @@ __all__ = [
     "collect",
     "draw_curves",
     "draw_study",
+    "everything",
+    "file_of",
+    "leaderboard",
     "load_studies",
     "load_tables",
     "regress",

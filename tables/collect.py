@@ -9,14 +9,18 @@ import pandas as pd
 from resim_bench import record as records_of_trials
 from tables import compare, studies
 from tables.compare import NAN
-from tables.paired import paired
 from tables.paper import Row, Table, load_protocols, load_tables
+from tables.statistics import paired
 
+JUDGED = "judged"  # among a frame's `attrs`: what a study's records say of its claims, by the study's id
 HELD = 2  # images a GPU of the original trainings held: what a batch is padded to depends on it
 
 
 def collect(records: Iterable[dict]) -> pd.DataFrame:
     """One line a table, row and metric, in the paper's order.
+
+    `name` is what tells a row from the table's others, `heading` the metric as the table prints it. `attrs` have the
+    judged claims of each study (`JUDGED`).
 
     All numbers are in per cent and unrounded, NaN where there is none:
 
@@ -27,7 +31,7 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
       a study, that of the claim which puts it above another);
     * `delta`, what `reported_delta` is, of ours;
     * `by_seed`, `{seed of the pre-training: mean over its transfers}`;
-    * `versus`, `{label: tables.paired.Paired}` of the rows of its table that it is compared with, seed by seed.
+    * `versus`, `{label: tables.statistics.Paired}` of the rows of its table that it is compared with, seed by seed.
 
     `ran` is the id that the records are from: the row's `pretrain` or, where only the authors' weights have been
     through the transfer, `released`; never both. `deviations` is a tuple of sentences like `pretrain.epochs 200 → 1`,
@@ -83,13 +87,13 @@ def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with a study's verdict at each row that a claim puts above another, like `above MoCo-v2: holds`."""
-    for study in studies.load_studies().values():
-        numbers = {row.name: (number, row.label) for number, row in enumerate(load_tables()[study.table].rows)}
-        for judged in studies.judge(study, frame):
+    frame.attrs[JUDGED] = {id: studies.judge(study, frame) for id, study in studies.load_studies().items()}
+    for id, found in frame.attrs[JUDGED].items():
+        of_study = frame.table == studies.load_studies()[id].table
+        for judged in found:
             if len(judged.claim.above) == 1:
-                number, _ = numbers[judged.claim.above[0]]
-                below = numbers[judged.claim.below[0]][1]
-                place = (frame.table == study.table) & (frame.row == number) & (frame.metric == judged.metric)
+                below = frame.label[of_study & (frame.name == judged.claim.below[0])].iloc[0]
+                place = of_study & (frame.name == judged.claim.above[0]) & (frame.metric == judged.metric)
                 frame.loc[place, "verdict"] = f"above {below}: {judged.verdict}"
     return frame
 
@@ -108,10 +112,11 @@ def _counting(row: Row, by_experiment: dict, seeds: Collection[int] | None) -> t
 
 
 def _follows(record: dict) -> bool:
-    return not _deviations([record])
+    return not deviations_of([record])
 
 
-def _deviations(trials: list[dict]) -> tuple[str, ...]:
+def deviations_of(trials: list[dict]) -> tuple[str, ...]:
+    """How these records deviate, a sentence a setting; empty where all followed their protocols."""
     named: dict = defaultdict(dict)  # of the runs' values: ordered, each once
     unnamed: dict = {}
     for trial in trials:
@@ -142,14 +147,15 @@ def _line(table: Table, number: int, metric: str, ran: str, trials: list[dict]) 
         name = printed if table.reports and printed in found else metric
         if name in found:
             by_pretraining[trial["pretrain"]["seed"]].append(found[name])
-    ours = compare.summarise(metric, by_pretraining.values())
+    noise = table.noise(metric)
+    ours = compare.summarise(noise, by_pretraining.values())
     reported = row.reported.get(metric, NAN)
-    deviations = _deviations(trials)
+    deviations = deviations_of(trials)
     compared = bool(ours.trials and row.reported and not deviations)
     difference = ours.mean - reported if compared else NAN
-    error = compare.standard_error(metric, ours.error, row.paper_trials) if compared else NAN
+    error = compare.standard_error(noise, ours.error, row.paper_trials) if compared else NAN
     if compared:
-        verdict = compare.verdict(metric, difference, error)
+        verdict = compare.verdict(noise, difference, error)
     elif ours.trials and deviations:
         verdict = compare.DEVIATES
     elif row.reported:
@@ -159,6 +165,8 @@ def _line(table: Table, number: int, metric: str, ran: str, trials: list[dict]) 
     return {
         "table": table.id,
         "row": number,
+        "name": row.name,
+        "heading": table.heading(metric),
         "group": row.group,
         "label": row.label,
         "window": row.window,

@@ -1,14 +1,22 @@
-"""The paper as data: `reported/<table>.toml` with where each number comes from, its claims, the protocols of today."""
+"""Papers as data, a folder each: their tables, claims and noise; and the protocols of today."""
 
 import functools
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from resim_bench.experiments import reported_tables
 
 ROOM = Path(__file__).parent
 RECORDS = ROOM / "records"  # the committed evidence
+
+
+class Noise(NamedTuple):
+    """Of a metric, in per cent: the spread of one transfer, and the largest difference that counts as none."""
+
+    std: float
+    bound: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +72,12 @@ class Table:
     cannot be told from its ids; `closing` is a last sentence on what the table shows. In a table of our own each row is
     compared, seed by seed, with those that `differences` names, its group's first. With `check` off, the numbers
     scatter more than the stated priors, and new ones are not held against earlier ones. `one` is the protocol that most
-    rows share, whose numbers from elsewhere have a column of their own.
+    rows share, whose numbers from elsewhere have a column of their own. `data` is what a transfer is tested on.
     """
 
     id: str
+    paper: str
+    data: str
     order: int
     title: str
     source: str
@@ -100,6 +110,11 @@ class Table:
         """A metric's name as the table prints it."""
         return dict(zip(self.metrics, self.headings or self.metrics, strict=True))[metric]
 
+    def noise(self, metric: str) -> Noise:
+        """That of a metric on the table's data."""
+        found = load_paper(self.paper).noise[self.data]
+        return Noise(found["std"][metric], found["bound"][metric])
+
     def number(self, label: str, group: str | None = None) -> int | None:
         """Where the row of that label stands, that of the group before others; None without one."""
         numbers = [number for number, row in enumerate(self.rows) if row.label == label]
@@ -107,8 +122,18 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
-    """A sentence of the summary as comparisons between rows; `claims.toml` says what the fields mean."""
+class Paper:
+    """What is reproduced; `noise` is by data set, then `std` and `bound`, then metric."""
+
+    title: str
+    method: str
+    baseline: str
+    noise: dict[str, dict[str, dict[str, float]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """A sentence of a paper as comparisons between rows; `claims.toml` says what the fields mean."""
 
     text: str
     source: str
@@ -127,9 +152,16 @@ def load_tables() -> dict[str, Table]:
 
 
 @functools.cache
-def load_claims() -> tuple[Claim, ...]:
-    """What the summary says in words."""
-    return tuple(Claim(**claim) for claim in _read("claims.toml")["claims"])
+def load_paper(name: str) -> Paper:
+    """The paper of a folder."""
+    return Paper(**_read(f"papers/{name}/paper.toml"))
+
+
+@functools.cache
+def load_statements() -> tuple[Statement, ...]:
+    """What the papers say in words."""
+    files = sorted((ROOM / "papers").glob("*/claims.toml"))
+    return tuple(Statement(**claim) for file in files for claim in _read(str(file.relative_to(ROOM)))["claims"])
 
 
 @functools.cache

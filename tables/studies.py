@@ -11,8 +11,8 @@ import pandas as pd
 
 from resim_bench.experiments import Trial, of_table
 from tables import compare
-from tables.paired import Paired, paired
 from tables.paper import ROOM, load_tables
+from tables.statistics import Paired, holm, paired
 
 HOLDS, REVERSED, UNDECIDED = "holds", "reversed", "undecided"
 ALPHA = 0.05
@@ -20,7 +20,7 @@ FOLDER = ROOM / "studies"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class Hypothesis:
     """One side is above the other, at each of the metrics.
 
     A side is a row of the study's table, or two: the first less the second.
@@ -45,7 +45,7 @@ class Study:
     table: str
     first_seed: int
     last_seed: int
-    claims: list[Claim]
+    claims: list[Hypothesis]
     unit: str = "seed"
 
     @property
@@ -66,7 +66,7 @@ def units(study: Study) -> list[list[Trial]]:
 class Judged(NamedTuple):
     """A claim at one metric: the difference over seeds, what pairing bought, and what follows."""
 
-    claim: Claim
+    claim: Hypothesis
     metric: str
     found: Paired
     correlation: float  # of the two sides over seeds: a paired difference has 1 − r of the variance of an unpaired one
@@ -77,12 +77,24 @@ class Judged(NamedTuple):
 def load_studies() -> dict[str, Study]:
     """All plans by id, their file name."""
     plans = {file.stem: tomllib.loads(file.read_text("utf-8")) for file in sorted(FOLDER.glob("*.toml"))}
-    return {id: Study(id=id, **plan | {"claims": [Claim(**c) for c in plan["claims"]]}) for id, plan in plans.items()}
+    return {
+        id: Study(id=id, **plan | {"claims": [Hypothesis(**c) for c in plan["claims"]]}) for id, plan in plans.items()
+    }
 
 
 def study_of(table: str) -> Study | None:
     """The study of that table; None without one."""
     return next((study for study in load_studies().values() if study.table == table), None)
+
+
+def file_of(record: dict) -> str:
+    """The file of kept records that one belongs into: its study, one with claims first; else a table that has it."""
+    pair = record["pretrain"]["id"], record["transfer"]["id"]
+    seeds = {record["pretrain"]["seed"], record["transfer"]["seed"]}
+    for study in sorted(load_studies().values(), key=lambda study: not study.claims):
+        if pair in of_table(study.table) and seeds <= set(study.seeds):
+            return study.id
+    return next((table for table in load_tables() if pair in of_table(table)), "others")
 
 
 def seeds_run(study: Study, frame: pd.DataFrame) -> list[int]:
@@ -113,7 +125,7 @@ def judge(study: Study, frame: pd.DataFrame) -> list[Judged]:
             above, below = side(claim.above, metric), side(claim.below, metric)
             differences = [a - b for a, b in zip(above, below, strict=True)]
             found.append((claim, metric, paired(differences), statistics.correlation(above, below)))
-    others = iter(compare.holm([test.p for claim, _, test, _ in found if not claim.primary], ALPHA))
+    others = iter(holm([test.p for claim, _, test, _ in found if not claim.primary], ALPHA))
     return [
         Judged(claim, metric, test, r, _verdict(test, test.p < ALPHA if claim.primary else next(others)))
         for claim, metric, test, r in found
@@ -128,8 +140,7 @@ def _verdict(found: Paired, clear: bool) -> str:
 
 def _by_row(study: Study, frame: pd.DataFrame) -> Mapping[tuple[str, str], dict[int, float]]:
     """`{(row, metric): {seed: value}}` of the trials that followed the protocol."""
-    rows = load_tables()[study.table].rows
     return {
-        (rows[line.row].name, line.metric): line.by_seed if line.verdict != compare.DEVIATES else {}
+        (line.name, line.metric): line.by_seed if line.verdict != compare.DEVIATES else {}
         for line in frame[frame.table == study.table].itertuples()
     }

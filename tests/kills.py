@@ -39,8 +39,9 @@ from PIL import Image
 from tqdm import tqdm
 
 import tables
-from resim_bench import backbone, cli, record, runs, training, unit
-from resim_bench.data import fetch, known, scenes
+from resim_bench import backbone, cli, record
+from resim_bench.data import catalogue, fetch, scenes
+from resim_bench.harness import checkpoint, parallel, runs
 from tests.resim_bench.test_data import Server, part, zipped
 from tests.transfer.conftest import TINY as TINY_TRANSFER
 from tests.transfer.conftest import make_backbone, make_devkit
@@ -160,7 +161,7 @@ def _noise(folder: Path) -> None:
 
 def _often() -> None:
     """A checkpoint after every step."""
-    training.SafeCheckpointHook.__init__.__defaults__ = (0.0, 50)
+    checkpoint.SafeCheckpointHook.__init__.__defaults__ = (0.0, 50)
 
 
 def _run_pretrain(folder: Path) -> int | None:
@@ -197,9 +198,12 @@ def _run_export(folder: Path) -> int | None:
     return cli.main(["export", str(folder / "b.safetensors"), str(folder / "out" / "b.pkl")])
 
 
+_KEPT = record.read_all(tables.RECORDS)
+
+
 def _records(folder: Path) -> None:
-    for number, file in enumerate(sorted(tables.RECORDS.rglob("*.json"))[:3]):
-        entry = record.read(file)
+    for number, entry in enumerate(_KEPT[:3]):
+        entry = json.loads(json.dumps(entry))
         entry["transfer"]["seed"] = 1000 + number
         record.write(folder / "work/records", entry)
 
@@ -215,7 +219,7 @@ def _run_study(folder: Path) -> int | None:
     os.chdir(folder / "out")
     write = scenes.write
     scenes.write = lambda root: write(root, pretrain_images=4, train_images=3, test_images=2)
-    unit.run = lambda trials, work_dir: _pretend(trials, folder / "work")
+    parallel.run = lambda trials, work_dir: _pretend(trials, folder / "work")
     first = tables.units(tables.load_studies()["mini"])[:1]
     tables.units = lambda study: first
     return cli.main(["study", "mini", "--work-dir", str(folder / "work")])
@@ -226,13 +230,10 @@ def _pretend(trials, work_dir: Path) -> None:
     for trial in trials:
         pair = trial.experiment
         if not record.path(work_dir / "records", *pair, trial.seed, trial.seed).exists():
-            entry = json.loads(_KEPT.read_text())
+            entry = json.loads(json.dumps(_KEPT[0]))
             entry["pretrain"] |= {"id": pair.pretrain_id, "seed": trial.seed}
             entry["transfer"] |= {"id": pair.transfer_id, "seed": trial.seed}
             record.write(work_dir / "records", entry)
-
-
-_KEPT = sorted(tables.RECORDS.rglob("*.json"))[0]
 
 
 def _run_scenes(folder: Path) -> None:
@@ -365,8 +366,8 @@ def local_server():
     thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01), daemon=True)
     thread.start()
     server.files = {"val.zip": zipped({f"val2017/{index}.jpg": b"image" * 99 for index in range(3)})}
-    images = partial(known.problem_of_images, expected=3)
-    known.DATA_SETS["coco"] = [part(server, "val.zip", "coco-*", "coco/val2017", images, "val2017")]
+    images = partial(catalogue.problem_of_images, expected=3)
+    catalogue.DATA_SETS["coco"] = [part(server, "val.zip", "coco-*", "coco/val2017", images, "val2017")]
     fetch.PIECE = 512
     yield
     server.shutdown()

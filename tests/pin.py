@@ -12,7 +12,8 @@ from io import BytesIO
 from pathlib import Path
 
 from pretrain import train
-from resim_bench import experiments, record, runs
+from resim_bench import experiments, record
+from resim_bench.harness import runs
 from transfer import protocols
 
 FILE = experiments.ROOT / "tables" / "protocols.toml"

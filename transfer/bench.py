@@ -7,7 +7,7 @@ import torch
 from mmdet.evaluation.functional import eval_map
 from torchvision.ops import box_iou
 
-from resim_bench.timing import Comparison, compare, seconds
+from resim_bench.machine.timing import Comparison, compare, seconds
 from transfer.metrics import THRESHOLDS, voc_average_precision
 
 IMAGES, CLASSES, DETECTIONS = 4952, 20, 100  # VOC2007's test, and as many detections an image as Detectron2 keeps

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from mmengine.dataset import BaseDataset
 
-from resim_bench import runs
 from resim_bench.data import images
 from resim_bench.data.survey import Found, Survey
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 from transfer import imagefiles
 
 FARTHEST = 1e6  # pixels: no image is as wide, and masks of outlines beyond would fill the memory

@@ -12,8 +12,9 @@ from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
 from torch.utils.data import DataLoader
 
-from resim_bench import backbone, training
+from resim_bench import backbone
 from resim_bench.errors import UserError
+from resim_bench.harness import console
 from transfer import weights
 
 
@@ -56,7 +57,7 @@ class BackboneHook(Hook):
         fresh = said.pop("fresh")
         for line in ("; ".join(said.values()), fresh):
             runner.logger.info(line)
-            training.say(f"  {line}")
+            console.say(f"  {line}")
 
     def after_train(self, runner):
         """Compare the frozen tensors with the file, bit for bit."""

@@ -7,8 +7,9 @@ carries them to the places where MMDetection reads them.
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from resim_bench import experiments, training
+from resim_bench import experiments
 from resim_bench.errors import UserError
+from resim_bench.harness.options import find, merge_options
 from transfer import settings
 from transfer.datasets import DetectionFolder
 
@@ -72,7 +73,7 @@ def load(transfer_id: str, options: dict | None = None) -> Config:
     cfg = Config.fromfile(configs[experiments.select_one(transfer_id, configs)])
     options = options or {}
     for key, value in options.items():
-        before = training.find(cfg, key)
+        before = find(cfg, key)
         for place, source in _set_by(cfg).items():
             if key == place:
                 raise UserError(f"{key} is set by {source}: give that instead")
@@ -81,7 +82,7 @@ def load(transfer_id: str, options: dict | None = None) -> Config:
                 raise UserError(f"{key} changes nothing in a transfer: change {instead} instead")
         settings.check_kind(key, before, value)
     iterations = cfg.max_iters
-    training.merge_options(cfg, options)
+    merge_options(cfg, options)
     if isinstance(cfg.classes, str) and cfg.classes:
         cfg.classes = [cfg.classes]  # classes=ace: one of this name
     settings.check_protocol(cfg.to_dict())

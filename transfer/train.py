@@ -9,8 +9,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.dist import get_world_size, is_main_process
 
 from resim_bench import backbone as backbone_file
-from resim_bench import record, runs, training
+from resim_bench import record
 from resim_bench.errors import UserError
+from resim_bench.harness import console, launch, options, runs
+from resim_bench.harness.runner import QuietRunner, build_runner, claimed
 from transfer import hooks, protocols, weights
 from transfer.datasets import seeded
 
@@ -57,7 +59,7 @@ def run(
         facts = record.claim_of(output)["data"]
     else:
         root = data_set.find(root)
-        facts = training.on_main_process(lambda: data_set.facts(root, cfg.classes, masks))
+        facts = launch.on_main_process(lambda: data_set.facts(root, cfg.classes, masks))
         surveys = data_set.surveys(root, masks)
     chosen = dict(data=root, classes=facts["classes"], seed=seed, backbone=backbone)
     resolved = protocols.resolve(cfg, world_size=world_size, **chosen)
@@ -69,26 +71,26 @@ def run(
     place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
     how = {"made_by": lambda: record.claim_of(output), "old_digest": lambda: data_set.old_digest(root)}
     done = f"{names[0]} is through {transfer_id} already: {output}"
-    if training.on_main_process(lambda: runs.is_finished(**place, **how)):
-        training.say(done)
+    if launch.on_main_process(lambda: runs.is_finished(**place, **how)):
+        console.say(done)
         return output
 
-    training.say(
+    console.say(
         f"{names[0]} through {transfer_id}, seed {seed}: {cfg.max_iters} iterations of batch {cfg.total_batch} over "
-        f"{facts['train_images']:,} images, {training.processes()}"
+        f"{facts['train_images']:,} images, {console.processes()}"
     )
     for survey in surveys:
-        training.say(f"  {survey.line()}")
+        console.say(f"  {survey.line()}")
     if backbone_file.CHECKSUM not in provenance:
-        training.say(f"  {backbone} has no checksum, being from before there was one: taken as it is")
-    training.on_main_process(lambda: data_set.check_test(root))
-    with training.built_from(cfg_options or {}):
-        runner = training.build_runner(resolved, seed, launcher)
+        console.say(f"  {backbone} has no checksum, being from before there was one: taken as it is")
+    launch.on_main_process(lambda: data_set.check_test(root))
+    with options.built_from(cfg_options or {}):
+        runner = build_runner(resolved, seed, launcher)
         if cfg_options:
             _try(runner)
-    with training.claimed(**place, **how) as finished:
+    with claimed(**place, **how) as finished:
         if finished:
-            training.say(done)
+            console.say(done)
             return output
         runner.move_in(run_dir, record.digest(runs.read_claim(run_dir)))
         metrics, parameters = _train_and_test(runner)
@@ -110,11 +112,11 @@ def run(
             entry = record.of_trial(provenance, sha256, side, metrics, seconds, runs.environment())
             record.write(Path(work_dir) / "records", entry)
     said = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())
-    training.say(f"{names[0]} through {transfer_id}: {said} ({output})")
+    console.say(f"{names[0]} through {transfer_id}: {said} ({output})")
     return output
 
 
-def _train_and_test(runner: training.QuietRunner) -> tuple[dict[str, float], dict]:
+def _train_and_test(runner: QuietRunner) -> tuple[dict[str, float], dict]:
     """Train as far as the run is not trained yet, and test; the metrics, and what `weights.parameters` says."""
     runner.train()
     measured = runner.test()
@@ -123,7 +125,7 @@ def _train_and_test(runner: training.QuietRunner) -> tuple[dict[str, float], dic
 
 
 @torch.no_grad()
-def _try(runner: training.QuietRunner) -> None:
+def _try(runner: QuietRunner) -> None:
     """Send an image through the training and one through the test, as what building does not show may stop a run.
 
     The model and the random numbers of the run stay as they are.
@@ -149,7 +151,7 @@ def _join(launcher: str) -> int:
         raise UserError(
             "a transfer over several processes needs GPUs, because SyncBN has no CPU kernel: leave --launcher out"
         )
-    training.join_processes(launcher)
+    launch.join_processes(launcher)
     return get_world_size()
 
 

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset, default_collate
 from pretrain.data import TwoViews, collate_pairs, list_images, read_image
 from pretrain.train import load_recipe
 from pretrain.views import MEAN, STD, normalise
-from resim_bench import training
-from resim_bench.timing import Comparison, compare, in_turn
+from resim_bench.harness import runner
+from resim_bench.machine.timing import Comparison, compare, in_turn
 
 IMAGES, WIDTH, HEIGHT = 64, 500, 375  # pixels, as many of ImageNet's are
 RECIPE = "in100-resim-c4"
@@ -24,7 +24,7 @@ RECIPE = "in100-resim-c4"
 
 def rows(pairs: int = 5) -> list[Comparison]:
     """From files to a batch as the network takes it, ours and the release's; and the decoding alone. On one thread."""
-    training.keep_freed_memory()  # as a training does
+    runner.keep_freed_memory()  # as a training does
     recipe = load_recipe(RECIPE)
     views, level = recipe.views.to_dict(), recipe.model.levels.c4
     threads = torch.get_num_threads()

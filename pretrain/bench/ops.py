@@ -9,7 +9,7 @@ from pretrain import geometry
 from pretrain.bench.step import DEVICE
 from pretrain.pooling import prroi_pool
 from pretrain.regions import region_loss
-from resim_bench.timing import Comparison, compare, extra_memory, in_turn
+from resim_bench.machine.timing import Comparison, compare, extra_memory, in_turn
 
 TAU = 0.2
 IMAGES = 4  # that are pooled from

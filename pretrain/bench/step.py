@@ -17,8 +17,8 @@ from pretrain.encoders import Encoder, resnet
 from pretrain.levels import levels_of
 from pretrain.pooling import prroi_pool
 from pretrain.views import MEAN, STD, crop_box, draw_pair
-from resim_bench import training
-from resim_bench.timing import Comparison, apart, compare, in_turn
+from resim_bench.harness import runner
+from resim_bench.machine.timing import Comparison, apart, compare, in_turn
 
 MOCO, RESIM_C4, RESIM_FPN = "in1k-moco-v2-200ep", "in1k-resim-c4-200ep", "in1k-resim-fpn-200ep"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -67,7 +67,7 @@ def suite_step(recipe_id: str, cfg_options: dict) -> Callable[[], dict]:
     """The step that `resim-bench pretrain` makes of a batch."""
     recipe = train.load_recipe(recipe_id, cfg_options)
     if DEVICE.type == "cpu":
-        training.keep_freed_memory()
+        runner.keep_freed_memory()
     torch.manual_seed(0)
     model = MODELS.build(train.model_config(recipe)).to(DEVICE)
     wrapper = build_optim_wrapper(model, train.optim_config(recipe))

@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from resim_bench import backbone, files, runs
+from resim_bench import backbone, files
 from resim_bench.checkpoints import reading, trunks
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 
 
 class Report(NamedTuple):

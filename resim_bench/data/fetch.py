@@ -11,7 +11,7 @@ import requests
 from tqdm import tqdm
 
 from resim_bench import files
-from resim_bench.data import known
+from resim_bench.data import catalogue
 from resim_bench.errors import UserError
 
 IMAGENET = (
@@ -41,7 +41,7 @@ def get(name: str, root: Path = Path("data")) -> None:
     root = Path(root)
     if name == "imagenet":
         raise UserError(IMAGENET.format(root=root))
-    downloads = [(part, part.archive) for part in known.DATA_SETS.get(name, []) if part.archive]
+    downloads = [(part, part.archive) for part in catalogue.DATA_SETS.get(name, []) if part.archive]
     if not downloads:
         raise UserError(f"'{name}' cannot be downloaded: choose voc or coco, or imagenet to read how to get it")
     problems = {part: part.problem(root / part.folder) for part, _ in downloads}
@@ -63,7 +63,7 @@ def get(name: str, root: Path = Path("data")) -> None:
         print(f"{part.title} is complete in {target}")
 
 
-def _check_space(lacking: list[tuple[known.Part, known.Archive]], root: Path) -> None:
+def _check_space(lacking: list[tuple[catalogue.Part, catalogue.Archive]], root: Path) -> None:
     """Refuse where the disk cannot hold the parts and, until it is unpacked, the largest archive."""
     folder = (root / lacking[0][0].folder).parent
     to_come = [archive.size - _there(_file(archive, root / part.folder)) for part, archive in lacking]
@@ -76,7 +76,7 @@ def _check_space(lacking: list[tuple[known.Part, known.Archive]], root: Path) ->
         )
 
 
-def _file(archive: known.Archive, target: Path) -> Path:
+def _file(archive: catalogue.Archive, target: Path) -> Path:
     return target.parent / "downloads" / archive.url.rpartition("/")[2]
 
 
@@ -98,7 +98,7 @@ def _forget(file: Path) -> None:
         file.parent.rmdir()
 
 
-def _fetch(part: known.Part, archive: known.Archive, target: Path) -> None:
+def _fetch(part: catalogue.Part, archive: catalogue.Archive, target: Path) -> None:
     """Download a part, unpack it beside its place, and move it there."""
     file = _file(archive, target)
     try:
@@ -117,7 +117,7 @@ def _fetch(part: known.Part, archive: known.Archive, target: Path) -> None:
         ) from None
 
 
-def _download(archive: known.Archive, file: Path) -> None:
+def _download(archive: catalogue.Archive, file: Path) -> None:
     """Download an archive to `file`, from where it broke off, or leave one with the right checksum as it is."""
     if file.exists():
         if _md5(file) != archive.md5:
@@ -142,7 +142,7 @@ def _download(archive: known.Archive, file: Path) -> None:
     files.sync_folder(file.parent)
 
 
-def _continue(archive: known.Archive, begun: Path) -> None:
+def _continue(archive: catalogue.Archive, begun: Path) -> None:
     """Append to `begun` what it lacks; a server that cannot continue sends all of it once more."""
     have = begun.stat().st_size if begun.exists() else 0
     if have >= archive.size:

@@ -7,7 +7,7 @@ import torch
 from mmengine.logging import MMLogger
 
 import transfer  # noqa: F401 (registers what the configs name)
-from resim_bench import runs
+from resim_bench.harness import runs
 from tests.conformance import certificate, detection, pretraining  # noqa: F401 (their lines)
 
 

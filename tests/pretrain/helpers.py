@@ -2,6 +2,8 @@
 
 import torch
 
+from resim_bench.harness import checkpoint
+
 TAU = 0.2
 SPEC = {
     "size": 224,
@@ -66,9 +68,8 @@ def tiny_batch(levels=None, images=8, seed=1, bn_group=4, part=slice(None)):
 def interrupt_at(monkeypatch, step):
     """Ctrl-C in the forward pass of one step of a MoCo; a checkpoint after every step."""
     from pretrain.methods.moco import MoCo
-    from resim_bench import training
 
-    monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
+    monkeypatch.setattr(checkpoint.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
     calls, forward = [], MoCo.forward
 
     def interrupted(self, *args, **kwargs):

@@ -10,9 +10,9 @@ from PIL import Image
 
 from pretrain import imagefolder
 from pretrain.data import list_images, read_image
-from resim_bench import training
 from resim_bench.data import images
 from resim_bench.errors import UserError
+from resim_bench.harness import launch
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,6 @@ def test_other_processes_are_told(tmp_path, monkeypatch):
     (tmp_path / "class").mkdir()
     (tmp_path / "class" / "a.jpg").write_text("")
     found = imagefolder.read(tmp_path)
-    monkeypatch.setattr(training, "on_main_process", lambda look: pickle.loads(pickle.dumps(found)))
+    monkeypatch.setattr(launch, "on_main_process", lambda look: pickle.loads(pickle.dumps(found)))
     monkeypatch.setattr(imagefolder, "read", None)
     assert list_images(str(tmp_path), "told") == found

@@ -7,8 +7,8 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from pretrain import train
-from resim_bench import runs
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 from tests.pretrain.helpers import TAU, tiny_batch, tiny_densecl, tiny_moco
 
 

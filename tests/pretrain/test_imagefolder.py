@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from PIL import Image
 
 from pretrain import imagefolder
-from resim_bench import runs
 from resim_bench.data import imagenet100
 from resim_bench.data.images import ENDINGS
+from resim_bench.harness import runs
 
 
 def make(root: Path, *entries: str) -> Path:

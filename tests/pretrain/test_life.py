@@ -12,9 +12,10 @@ from PIL import Image
 
 from pretrain import monitor, train
 from pretrain.methods.moco import MoCo
-from resim_bench import backbone, cli, files, runs
+from resim_bench import backbone, cli, files
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 from tests.pretrain.helpers import interrupt_at
 
 TINY = {"batch": 8, "epochs": 2, "views.size": 32, "model.queue": 16, "model.bn_group": 4, "log_interval": 1}

@@ -9,9 +9,10 @@ from PIL import Image
 from pretrain import linear
 from pretrain.data import list_images
 from pretrain.encoders import resnet
-from resim_bench import backbone, cli, experiments, record, runs, training
+from resim_bench import backbone, cli, experiments, record
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
+from resim_bench.harness import checkpoint, runs
 from tests.transfer.conftest import make_backbone
 
 TINY = {
@@ -118,7 +119,7 @@ def test_the_classifier_trains_as_plain_sgd_does(start, trunk, images, monkeypat
 
 
 def test_interrupted_and_resumed_equals_uninterrupted(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
+    monkeypatch.setattr(checkpoint.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
     whole = start(work="whole")
     calls, forward = [], linear.LinearClassifier.forward
 

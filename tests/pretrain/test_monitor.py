@@ -11,9 +11,10 @@ import torch.nn.functional as F
 
 from pretrain import monitor, train
 from pretrain.encoders import resnet
-from resim_bench import backbone, progress
+from resim_bench import backbone
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
+from resim_bench.harness import progress
 
 
 @pytest.fixture(scope="module")

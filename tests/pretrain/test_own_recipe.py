@@ -4,6 +4,7 @@ import pytest
 
 from pretrain import train
 from resim_bench import backbone, cli, experiments
+from resim_bench.cli.trainings import backbone_file
 from tests.pretrain.test_train import images  # noqa: F401 (a fixture)
 
 METHOD = '''
@@ -78,7 +79,7 @@ def test_a_recipe_from_a_file_trains_a_method_that_it_imports(mine, images, tmp_
     assert cli.main(argv) == 0 and "mine, seed 0: done before" in capsys.readouterr().out
     wrapper = train.optim_config(train.load_recipe(str(mine)))
     assert wrapper["paramwise_cfg"] == {"custom_keys": {"head": {"lr_mult": 10.0}}}
-    assert cli._backbone("mine", tmp_path / "work", 0) == file, "its id is enough to transfer it"
+    assert backbone_file("mine", tmp_path / "work", 0) == file, "its id is enough to transfer it"
 
 
 @pytest.mark.parametrize(

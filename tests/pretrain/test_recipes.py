@@ -3,7 +3,8 @@
 import pytest
 
 from pretrain import train
-from resim_bench import experiments, runs, training
+from resim_bench import experiments
+from resim_bench.harness import draws, runs
 
 # facebookresearch/moco: README and code; the length on IN-100 is ours.
 IN1K = {"epochs": 200, "dataset.name": "imagenet1k", "dataset.images": 1281167, "dataset.classes": 1000}
@@ -179,7 +180,7 @@ def test_a_variant_of_in100_differs_by_one_value(method):
 def test_how_often_a_query_meets_its_own_image_among_the_negatives(images, queue):
     """docs/in100.md's (K / N)^2 / 2, by the sampler of a run; N and K a tenth of the recipes' but for mini's."""
     batch = 64
-    stream = iter(training.DrawSampler(range(images), seed=0, batch_size=batch, drop_last=True))
+    stream = iter(draws.DrawSampler(range(images), seed=0, batch_size=batch, drop_last=True))
     before: dict[int, int] = {}
     met = total = 0
     for position in range(3 * (images // batch * batch)):

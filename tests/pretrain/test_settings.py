@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 
 from pretrain import recipes, train
-from resim_bench import experiments, options, runs, settings
+from resim_bench import experiments, settings
+from resim_bench.cli import options
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 from tests.resim_bench.json_like import JSON_LIKE, set_at
 
 RECIPE = "mini-resim-c4"

@@ -19,8 +19,10 @@ from pretrain.data import LabelledView
 from pretrain.encoders import resnet, trunk_maps
 from pretrain.methods.moco import MoCo
 from pretrain.views import normalise
-from resim_bench import backbone, training
+from resim_bench import backbone
 from resim_bench.errors import UserError
+from resim_bench.harness import checkpoint, draws, runner
+from resim_bench.harness.runner import build_runner
 from tests.pretrain.helpers import LEVEL, interrupt_at
 
 TINY = {
@@ -91,7 +93,7 @@ def test_workers_do_not_change_the_numbers(images, finished, tmp_path, capsys):
 
 def test_freed_memory_is_kept_where_there_is_no_gpu(images, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(training, "keep_freed_memory", lambda: asked.append(True))
+    monkeypatch.setattr(runner, "keep_freed_memory", lambda: asked.append(True))
     pretrain(images, tmp_path, options={"max_iters": 1})
     assert bool(asked) is not torch.cuda.is_available()
 
@@ -169,7 +171,7 @@ def test_two_processes_continue_where_they_were_cut_off(images, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
+    monkeypatch.setattr(checkpoint.SafeCheckpointHook.__init__, "__defaults__", (0.0, 50))
     forward, calls = MoCo.forward, []
 
     def diverging(self, *args, **kwargs):
@@ -268,12 +270,12 @@ def test_learning_rate_by_epoch():
 
 
 def test_draws_of_two_processes_are_those_of_one(monkeypatch):
-    def draws(rank, world, batch):
-        monkeypatch.setattr(training, "get_dist_info", lambda: (rank, world))
-        stream = iter(training.DrawSampler(range(37), seed=3, batch_size=batch, drop_last=True))
+    def drawn(rank, world, batch):
+        monkeypatch.setattr(draws, "get_dist_info", lambda: (rank, world))
+        stream = iter(draws.DrawSampler(range(37), seed=3, batch_size=batch, drop_last=True))
         return [next(stream) for _ in range(60 // world)]
 
-    one, two = draws(0, 1, 10), [draws(r, 2, 5) for r in (0, 1)]
+    one, two = drawn(0, 1, 10), [drawn(r, 2, 5) for r in (0, 1)]
     assert [d for d, _ in one] == list(range(60))
     assert sorted(i for _, i in one[:30]) == sorted({i for _, i in one[:30]}), "no image twice in an epoch"
     for batch in range(6):
@@ -282,7 +284,7 @@ def test_draws_of_two_processes_are_those_of_one(monkeypatch):
 
 
 def test_skipped_draws_are_the_ones_that_follow():
-    sampler = training.DrawSampler(range(10), seed=0, batch_size=2)
+    sampler = draws.DrawSampler(range(10), seed=0, batch_size=2)
     whole = [item for item, _ in zip(sampler, range(30), strict=False)]
     sampler.skip(13)
     assert [item for item, _ in zip(sampler, range(17), strict=False)] == whole[13:]
@@ -347,7 +349,7 @@ def test_methods_share_what_a_seed_can_share(images, tmp_path):
         options = TINY | (LEVEL_OPTIONS if pretrain_id == "mini-resim-c4" else {})
         recipe = train.load_recipe(pretrain_id, options)
         dataset = dict(type="TwoViews", root=str(images), name="scenes", views=recipe.views.to_dict(), seed=3)
-        runner = training.build_runner(train.runner_config(recipe, dataset, 20, 1), seed=3)
+        runner = build_runner(train.runner_config(recipe, dataset, 20, 1), seed=3)
         return runner.model.state_dict(), [next(iter(runner.train_dataloader)) for _ in range(2)]
 
     plain, plain_batches = started("mini-moco-v2")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from resim_bench import cli
+from resim_bench.cli import datasets
 from resim_bench.data import check, images
 from resim_bench.data.survey import Survey
 from resim_bench.errors import UserError
@@ -183,7 +184,7 @@ def test_of_two_splits_each_is_read(tmp_path, capsys, monkeypatch):
         def surveys(cls, root):
             return [split.survey for split in cls.splits(root)]
 
-    monkeypatch.setitem(cli.READERS, "voc", partial(cli._read_annotated, Layout))
+    monkeypatch.setitem(datasets.READERS, "voc", partial(datasets._read_annotated, Layout))
     assert cli.main(["data", "check", str(tmp_path), "--as", "voc"]) == 2
     out = capsys.readouterr().out
     assert f"\n{tmp_path}, train: 2 images, 4 objects of 1 class\n  notes\n        1  images that are" in out

@@ -17,9 +17,10 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-from resim_bench import backbone, checkpoints, experiments, record, runs
+from resim_bench import backbone, checkpoints, experiments, record
 from resim_bench.checkpoints import reading
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 
 BLOCKS = {1: 3, 2: 4, 3: 6, 4: 3}
 PYRAMID = {"fpn_lateral3": (256, 512, 1, 1), "fpn_lateral4": (256, 1024, 1, 1), "fpn_lateral5": (256, 2048, 1, 1)}

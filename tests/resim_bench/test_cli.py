@@ -15,7 +15,8 @@ import torchvision
 
 import tables
 from pretrain import monitor
-from resim_bench import backbone, cli, experiments, plan, record, timing
+from resim_bench import backbone, cli, experiments, record
+from resim_bench.machine import estimate, timing
 
 
 @pytest.fixture(autouse=True)
@@ -219,7 +220,7 @@ def test_data_says_what_is_there(capsys):
 
 def test_a_benchmark_prints_its_rows_and_keeps_them(monkeypatch, capsys, tmp_path):
     row = timing.compare("two views", [(1.0, 4.0)], amount=300, unit="pairs/s", at_least=3)
-    monkeypatch.setattr(cli, "BENCHES", {"data": lambda: [row], "step": lambda: iter([row, row])})
+    monkeypatch.setattr(cli.machine, "BENCHES", {"data": lambda: [row], "step": lambda: iter([row, row])})
     assert cli.main(["bench", "all"]) == 0
     machine, versions, _, header, *rows, _, last = capsys.readouterr().out.splitlines()
     assert machine.endswith("threads") and "torch" in versions and "commit" in versions
@@ -237,7 +238,7 @@ def test_a_plan_gets_what_was_asked(monkeypatch, capsys):
         asked.update(ids=ids, measures=set(measures), trials=trials, gpus=gpus, **options)
         return "a table\n"
 
-    monkeypatch.setattr(plan, "report", report)
+    monkeypatch.setattr(estimate, "report", report)
     argv = ["plan", "mini", "voc-full", "--gpus", "8", "--trials", "5", "--data", "d", "--cfg-options", "batch=64"]
     assert cli.main(argv) == 0
     assert capsys.readouterr().out == "a table\n"
@@ -262,7 +263,7 @@ def units(monkeypatch, make_record, tmp_path):
             for one in (seed, 900):
                 record.write(work_dir / "records", make_record(*pair, 20.0 + one % 3, seeds=(one, one)))
 
-    monkeypatch.setattr("resim_bench.unit.run", run)
+    monkeypatch.setattr("resim_bench.harness.parallel.run", run)
     monkeypatch.setattr("resim_bench.data.scenes.write", lambda root, **counts: root)
     monkeypatch.setattr("tables.RECORDS", tmp_path / "kept")
     return seeds
@@ -272,7 +273,7 @@ def test_a_study_goes_on_where_it_stopped_and_keeps_its_records(units, tmp_path,
     seeds = list(tables.load_studies()["mini"].seeds)
     assert cli.main(["study", "mini", "--units", "2"]) == 0
     assert units == seeds[:2]
-    assert len(list((tmp_path / "kept").rglob("*.json"))) == 2 * 6
+    assert len(record.read_all(tmp_path / "kept")) == 2 * 6
     out = capsys.readouterr().out
     assert (
         f"mini: 0 of {len(seeds)} units have run\nmini: 1 of {len(seeds)} units have run; this one took 0 min\n" in out
@@ -292,7 +293,8 @@ def test_controls_run_two_trials_of_a_row_at_a_time_beside_what_the_study_kept(u
     assert f"mini-controls: 4 of {2 * rows} units have run" in capsys.readouterr().out
     assert cli.main(["study", "mini-controls", "--units", "1"]) == 0
     assert units == [1, 2, 3]
-    kept = {folder.name for folder in (tmp_path / "kept").glob("mini-resim-c4-*")}
+    kept = {entry["pretrain"]["id"] for entry in record.read_all(tmp_path / "kept")}
+    kept -= {pair.pretrain_id for pair in experiments.of_table("mini")}
     assert kept == {"mini-resim-c4-permuted"}, "reported before any other"
     out = capsys.readouterr().out
     assert f"mini-controls: 6 of {2 * rows} units have run" in out and "AP − ReSim-C4" in out

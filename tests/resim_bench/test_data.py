@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from resim_bench.data import fetch, imagenet100, known
+from resim_bench.data import catalogue, fetch, imagenet100
 from resim_bench.errors import UserError
 from resim_bench.experiments import experiments
 
@@ -113,29 +113,29 @@ def server(monkeypatch):
         "test.tar": tar({f"{inside}/{name}": data for name, data in voc_files("test", 2).items()}),
         "val.zip": zipped({f"val2017/{index}.jpg": b"image" for index in range(4)}),
     }
-    monkeypatch.setattr(known, "DATA_SETS", known.DATA_SETS | {"voc": [], "coco": []})
+    monkeypatch.setattr(catalogue, "DATA_SETS", catalogue.DATA_SETS | {"voc": [], "coco": []})
     for split, expected in (("trainval", 3), ("test", 2)):
-        problem = partial(known.problem_of_voc, split=split, expected=expected)
-        known.DATA_SETS["voc"].append(part(server, f"{split}.tar", "voc-*", inside, problem, inside))
-    images = partial(known.problem_of_images, expected=4)
-    known.DATA_SETS["coco"].append(part(server, "val.zip", "coco-*", "coco/val2017", images, "val2017"))
+        problem = partial(catalogue.problem_of_voc, split=split, expected=expected)
+        catalogue.DATA_SETS["voc"].append(part(server, f"{split}.tar", "voc-*", inside, problem, inside))
+    images = partial(catalogue.problem_of_images, expected=4)
+    catalogue.DATA_SETS["coco"].append(part(server, "val.zip", "coco-*", "coco/val2017", images, "val2017"))
     yield server
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def part(server, name: str, ids: str, folder: str, problem, inside: str) -> known.Part:
+def part(server, name: str, ids: str, folder: str, problem, inside: str) -> catalogue.Part:
     content = server.files[name]
     url = f"http://127.0.0.1:{server.server_port}/{name}"
-    archive = known.Archive(url, hashlib.md5(content).hexdigest(), len(content), inside)
-    return known.Part(name, ids, folder, len(content), problem, archive)
+    archive = catalogue.Archive(url, hashlib.md5(content).hexdigest(), len(content), inside)
+    return catalogue.Part(name, ids, folder, len(content), problem, archive)
 
 
 def serve(server, name: str, content: bytes) -> None:
     """Publish other content under a name, with its checksum."""
     server.files[name] = content
-    for parts in known.DATA_SETS.values():
+    for parts in catalogue.DATA_SETS.values():
         for index, each in enumerate(parts):
             if each.title == name:
                 parts[index] = part(server, name, each.ids, each.folder, each.problem, each.archive.inside)
@@ -197,8 +197,8 @@ def test_a_download_that_is_cut_off_continues(server, tmp_path, monkeypatch, con
     monkeypatch.setattr(fetch, "PIECE", 512)
     with pytest.raises(UserError, match="the connection failed.*: start again to continue"):
         fetch.get("voc", tmp_path)
-    assert known.problem_of_voc(tmp_path / "VOCdevkit/VOC2007", "trainval", 3) == ""
-    assert known.problem_of_voc(tmp_path / "VOCdevkit/VOC2007", "test", 2) == "missing"
+    assert catalogue.problem_of_voc(tmp_path / "VOCdevkit/VOC2007", "trainval", 3) == ""
+    assert catalogue.problem_of_voc(tmp_path / "VOCdevkit/VOC2007", "test", 2) == "missing"
     assert tree(tmp_path / "VOCdevkit/downloads") == {"test.tar.part"}
     server.cut_off = set()
     fetch.get("voc", tmp_path)
@@ -276,9 +276,9 @@ def test_another_checksum_leaves_nothing(server, tmp_path):
 def test_without_a_network_one_sentence(server, tmp_path, monkeypatch):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # a port where nobody listens
-        absent = known.DATA_SETS["coco"][0]
+        absent = catalogue.DATA_SETS["coco"][0]
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/val.zip"
-        known.DATA_SETS["coco"][0] = absent._replace(archive=absent.archive._replace(url=url))
+        catalogue.DATA_SETS["coco"][0] = absent._replace(archive=absent.archive._replace(url=url))
         with pytest.raises(UserError, match=f"{url} \\(the connection failed\\)") as caught:
             fetch.get("coco", tmp_path)
     assert "\n" not in str(caught.value)
@@ -318,7 +318,7 @@ def test_what_was_downloaded_is_unpacked_by_the_next_get(server, tmp_path, monke
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
         cut.setattr(fetch, "_move", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         fetch.get("coco", tmp_path)
-    assert known.problem_of_images(tmp_path / "coco/val2017", 4) == "missing"
+    assert catalogue.problem_of_images(tmp_path / "coco/val2017", 4) == "missing"
     fetch.get("coco", tmp_path)
     assert server.asked == {"val.zip": 1}
     assert len(tree(tmp_path / "coco")) == 4
@@ -339,8 +339,8 @@ def test_a_part_that_joins_another_never_looks_complete_too_early(server, tmp_pa
     with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
         cut.setattr(Path, "rename", failing)
         fetch.get("voc", tmp_path)
-    assert known.problem_of_voc(folder, "trainval", 3) == ""
-    assert known.problem_of_voc(folder, "test", 2) != ""
+    assert catalogue.problem_of_voc(folder, "trainval", 3) == ""
+    assert catalogue.problem_of_voc(folder, "test", 2) != ""
     fetch.get("voc", tmp_path)
     assert server.asked == {"test.tar": 1}
     assert tree(tmp_path) == COMPLETE
@@ -368,7 +368,7 @@ def test_an_archive_that_lacks_images_does_not_verify(server, tmp_path):
 
 
 def test_too_small_a_disk_is_refused_before_any_download(server, tmp_path, monkeypatch):
-    parts = known.DATA_SETS["voc"]
+    parts = catalogue.DATA_SETS["voc"]
     needed = sum(p.size for p in parts) + max(p.archive.size for p in parts)
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: SimpleNamespace(free=needed - 1))
     with pytest.raises(UserError, match="make room, or name a folder on another disk with --to"):
@@ -381,7 +381,7 @@ def test_too_small_a_disk_is_refused_before_any_download(server, tmp_path, monke
 
 
 def test_an_archive_that_is_there_needs_no_room(server, tmp_path, monkeypatch):
-    part = known.DATA_SETS["coco"][0]
+    part = catalogue.DATA_SETS["coco"][0]
     write(tmp_path, "coco/downloads/val.zip", content=server.files["val.zip"])
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: SimpleNamespace(free=part.size))
     fetch.get("coco", tmp_path)
@@ -400,7 +400,7 @@ def test_what_cannot_be_downloaded_is_refused(tmp_path, name):
 
 
 def test_voc_is_held_against_its_list(tmp_path):
-    problem = partial(known.problem_of_voc, tmp_path, "trainval")
+    problem = partial(catalogue.problem_of_voc, tmp_path, "trainval")
     assert problem(3) == "missing"
     for name in voc_files("trainval", 3):
         write(tmp_path, name, content=voc_files("trainval", 3)[name])
@@ -416,13 +416,13 @@ def test_voc_is_held_against_its_list(tmp_path):
 
 
 def test_coco_is_held_against_counts_and_sizes(tmp_path):
-    assert known.problem_of_images(tmp_path / "val2017", 2) == "missing"
+    assert catalogue.problem_of_images(tmp_path / "val2017", 2) == "missing"
     write(tmp_path, "val2017/1.jpg", "val2017/notes.txt")
-    assert known.problem_of_images(tmp_path / "val2017", 2) == "incomplete: lacks 1 of 2 images"
+    assert catalogue.problem_of_images(tmp_path / "val2017", 2) == "incomplete: lacks 1 of 2 images"
     write(tmp_path, "val2017/2.jpg", "val2017/mine.jpg")
-    assert known.problem_of_images(tmp_path / "val2017", 2) == ""
+    assert catalogue.problem_of_images(tmp_path / "val2017", 2) == ""
 
-    problem = partial(known.problem_of_files, tmp_path / "annotations", {"a.json": 1, "b.json": 2})
+    problem = partial(catalogue.problem_of_files, tmp_path / "annotations", {"a.json": 1, "b.json": 2})
     assert problem() == "missing"
     write(tmp_path, "annotations/a.json")
     assert problem() == "incomplete: lacks 1 of 2 files"
@@ -434,7 +434,7 @@ def test_coco_is_held_against_counts_and_sizes(tmp_path):
 
 def test_imagenet_is_counted(tmp_path):
     wnids = imagenet100()[:3]
-    problem = partial(known.problem_of_classes, tmp_path / "train", 3, 6)
+    problem = partial(catalogue.problem_of_classes, tmp_path / "train", 3, 6)
     assert problem() == "missing"
     write(tmp_path / "train", *(f"{wnid}/{i}.JPEG" for wnid in wnids for i in range(2)))
     assert problem() == ""
@@ -447,12 +447,12 @@ def test_imagenet_is_counted(tmp_path):
 
 
 def test_scenes_are_counted(tmp_path):
-    assert known.problem_of_scenes(tmp_path) == "missing"
+    assert catalogue.problem_of_scenes(tmp_path) == "missing"
     write(tmp_path, "scenes.json", content=json.dumps({"images": {"pretrain": 2}}).encode())
     write(tmp_path, "imagefolder/train/scenes/0.jpg")
-    assert known.problem_of_scenes(tmp_path) == "incomplete: lacks 1 of 2 images"
+    assert catalogue.problem_of_scenes(tmp_path) == "incomplete: lacks 1 of 2 images"
     write(tmp_path, "imagefolder/train/scenes/1.jpg")
-    assert known.problem_of_scenes(tmp_path) == ""
+    assert catalogue.problem_of_scenes(tmp_path) == ""
 
 
 @pytest.mark.parametrize(
@@ -460,23 +460,23 @@ def test_scenes_are_counted(tmp_path):
 )
 def test_a_damaged_note_on_the_scenes_is_said(tmp_path, content):
     write(tmp_path, "scenes.json", content=content)
-    assert known.problem_of_scenes(tmp_path) == "scenes.json is damaged: remove the folder"
+    assert catalogue.problem_of_scenes(tmp_path) == "scenes.json is damaged: remove the folder"
 
 
 def test_a_list_that_is_not_utf8_is_counted(tmp_path):
     write(tmp_path, "ImageSets/Main/trainval.txt", content=b"caf\xe9\n")
-    assert known.problem_of_voc(tmp_path, "trainval", 1) == "incomplete: lacks 1 of 1 images"
+    assert catalogue.problem_of_voc(tmp_path, "trainval", 1) == "incomplete: lacks 1 of 1 images"
 
 
 def test_voc_archives_are_those_of_torchvision():
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
     theirs = {(DATASET_YEAR_DICT[key]["url"], DATASET_YEAR_DICT[key]["md5"]) for key in ("2007", "2007-test", "2012")}
-    assert {(part.archive.url, part.archive.md5) for part in known.DATA_SETS["voc"]} == theirs
+    assert {(part.archive.url, part.archive.md5) for part in catalogue.DATA_SETS["voc"]} == theirs
 
 
 def test_every_experiment_needs_known_data_and_only_its_own():
-    patterns = {part.ids.removesuffix("*") for parts in known.DATA_SETS.values() for part in parts}
+    patterns = {part.ids.removesuffix("*") for parts in catalogue.DATA_SETS.values() for part in parts}
     for pair in experiments():
         first = pair.pretrain_id.split("-")[0] + "-"
         assert first in patterns | {"random-", "given-"}, pair
@@ -488,7 +488,7 @@ def test_the_report_tells_a_line_a_part(server, tmp_path):
     for name, content in voc_files("trainval", 3).items():
         write(tmp_path / "VOCdevkit/VOC2007", name, content=content)
     (tmp_path / "VOCdevkit/VOC2007/JPEGImages/trainval2.jpg").unlink()
-    report = known.report(tmp_path)
+    report = catalogue.report(tmp_path)
     lines = {line.split("  ")[0]: line for line in report.splitlines()}
     assert lines["val.zip"].endswith("present, verified")
     assert lines["trainval.tar"].endswith("incomplete: lacks 1 of 3 images")
@@ -502,12 +502,14 @@ def test_the_report_tells_a_line_a_part(server, tmp_path):
 
 
 def test_the_real_report_fits_and_needs_no_torch(tmp_path):
-    code = "import sys; from resim_bench.data import known; print(known.report()); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from resim_bench.data import catalogue as c; print(c.report()); assert 'torch' not in sys.modules"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)}
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count("missing") == sum(map(len, known.DATA_SETS.values()))
+    assert run.stdout.count("missing") == sum(map(len, catalogue.DATA_SETS.values()))
     assert max(map(len, run.stdout.splitlines())) <= 100
     assert "data get voc` downloads 2.9 GB" in run.stdout
     assert "data get coco` downloads 20.4 GB" in run.stdout

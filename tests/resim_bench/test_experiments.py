@@ -126,7 +126,14 @@ def test_where_one_is_meant_several_are_said():
 
 
 def test_tables_are_read_in_their_own_order(tmp_path):
-    (tmp_path / "a.toml").write_text("order = 2")
-    (tmp_path / "b.toml").write_text("order = 1")
-    assert experiments.reported_tables(tmp_path) == {"b": {"order": 1}, "a": {"order": 2}}
-    assert list(experiments.reported_tables(tmp_path)) == ["b", "a"]
+    """Of all papers and of what we ask of each ourselves; what a paper says of itself is no table."""
+    (tmp_path / "first" / "ours").mkdir(parents=True)
+    (tmp_path / "second").mkdir()
+    for place, order in (("first/a", 2), ("first/ours/c", 3), ("second/b", 1), ("first/paper", 0), ("first/claims", 0)):
+        (tmp_path / f"{place}.toml").write_text(f"order = {order}")
+    found = experiments.reported_tables(tmp_path)
+    assert list(found.items()) == [
+        ("b", {"order": 1, "paper": "second"}),
+        ("a", {"order": 2, "paper": "first"}),
+        ("c", {"order": 3, "paper": "first"}),
+    ]

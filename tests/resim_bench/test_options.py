@@ -10,7 +10,7 @@ from hypothesis import settings as bounded
 from hypothesis import strategies as st
 from mmengine.config import DictAction
 
-from resim_bench import options
+from resim_bench.cli import options
 
 AS_DICT_ACTION = [
     *("5", "-5", "1e-3", "1_000", "true", "False", "None", "abc", "data/a(1)/b", "a[1", "it's", "x=y", ""),

@@ -11,7 +11,8 @@ from mmengine.registry import DATASETS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
-from resim_bench import progress, training
+from resim_bench.harness import checkpoint, progress
+from resim_bench.harness.runner import build_runner
 from tests.host_reads import HostReads
 
 BATCH = 2
@@ -64,7 +65,7 @@ def build(tmp_path):
                 default_hooks=dict(logger=dict(type="LoggerHook", interval=interval)),
             )
         )
-        return training.build_runner(cfg, seed=0).move_in(tmp_path / run_dir)
+        return build_runner(cfg, seed=0).move_in(tmp_path / run_dir)
 
     return runner
 
@@ -100,7 +101,7 @@ def test_images_a_second_are_those_of_all_processes(build, monkeypatch, capsys):
 
 def test_nothing_is_read_between_the_lines(build, monkeypatch):
     """On a GPU the checkpoint hook reads the loss with the line, and not in each step as on a CPU."""
-    monkeypatch.setattr(training.SafeCheckpointHook, "after_train_iter", lambda *args, **kwargs: None)
+    monkeypatch.setattr(checkpoint.SafeCheckpointHook, "after_train_iter", lambda *args, **kwargs: None)
     lists, tolist = [], torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: lists.append(1) or tolist(tensor))
     runner = build(interval=5, iterations=15)

@@ -165,18 +165,6 @@ def test_read_all_sorts_by_trial_and_earlier_roots_come_first(one, tmp_path):
     ]
 
 
-def test_keep_copies_what_is_missing_and_only_that(one, tmp_path):
-    work, kept = tmp_path / "work", tmp_path / "kept"
-    assert record.keep(work, kept) == []
-    record.write(work, one)
-    (place,) = record.keep(work, kept)
-    assert place == kept / "in100-moco-v2/voc-full/pretrain-3_transfer-4.json"
-    assert record.content(record.read(place)) == one
-    record.write(work, changed(one, "transfer.seed", 5))
-    assert [new.name for new in record.keep(work, kept)] == ["pretrain-3_transfer-5.json"]
-    assert record.keep(work, kept) == []
-
-
 def test_a_record_that_was_changed_is_refused(one, tmp_path):
     place = record.write(tmp_path, one)
     place.write_text(place.read_text().replace('"epochs"', '"epocks"', 1).replace('"AP": 5', '"AP": 6'))
@@ -192,20 +180,6 @@ def test_a_record_from_before_checksums_is_taken(one, tmp_path):
     place = record.write(tmp_path / "work", one)
     place.write_text(json.dumps(one))
     assert record.read(place) == one
-    record.write(tmp_path / "kept", one)
-    assert record.keep(tmp_path / "work", tmp_path / "kept") == [], "the same, with a checksum"
-
-
-def test_keep_never_overwrites_evidence(one, tmp_path):
-    work, kept = tmp_path / "work", tmp_path / "kept"
-    place = record.write(kept, one)
-    record.write(work, changed(one, "metrics.AP", 60.0))
-    record.write(work, changed(one, "transfer.seed", 0))
-    with pytest.raises(UserError, match="already records this trial with another content") as refusal:
-        record.keep(work, kept)
-    assert str(place) in str(refusal.value)
-    assert record.content(record.read(place)) == one
-    assert [record.content(kept_one) for kept_one in record.read_all(kept)] == [one], "nothing is copied"
 
 
 def test_digest_is_of_the_content():

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from resim_bench import files, runs
+from resim_bench import files
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 
 CONFIG = {"protocol": {"lr": 0.1, "scale": (0.2, 1.0)}, "seed": 0, "data": {"digest": {"kind": "content"}}}
 

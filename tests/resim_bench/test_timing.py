@@ -6,7 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 import pytest
 import torch
 
-from resim_bench import timing
+from resim_bench.machine import timing
 
 
 def test_both_are_measured_in_turn_after_a_round_that_does_not_count():

@@ -7,18 +7,18 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from resim_bench import training
 from resim_bench.errors import UserError
+from resim_bench.harness import draws, launch, options
 
 FAULTS = """
 import resource
 import sys
 
 import torch
+from resim_bench.harness import runner
 
-from resim_bench import training
 if sys.argv[1] == "kept":
-    training.keep_freed_memory()
+    runner.keep_freed_memory()
 for _ in range(10):  # the heap grows until an aligned block fits into a freed one
     torch.ones(20_000_000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -41,32 +41,32 @@ def test_freed_memory_is_kept_for_the_next_step():
 def test_what_building_raises_is_the_fault_of_the_options():
     with (
         pytest.raises(UserError, match=r"the option a.b=5 does not make .* \(TypeError: no\): change") as refusal,
-        training.built_from({"a.b": 5}),
+        options.built_from({"a.b": 5}),
     ):
         raise TypeError("no\nmore of it")
     assert "\n" not in str(refusal.value) and isinstance(refusal.value.__cause__, TypeError)
     with (
         pytest.raises(UserError, match=r"the options a=1 and b='x' do not make .* \(KeyError: 'c'\)"),
-        training.built_from({"a": 1, "b": "x"}),
+        options.built_from({"a": 1, "b": "x"}),
     ):
         raise KeyError("c")
 
 
 @pytest.mark.parametrize("error", [UserError("said"), OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_what_is_not_their_fault_passes(error):
-    with pytest.raises(type(error)) as raised, training.built_from({"a": 1}):
+    with pytest.raises(type(error)) as raised, options.built_from({"a": 1}):
         raise error
     assert raised.value is error
 
 
 def test_without_options_it_is_ours():
-    with pytest.raises(ZeroDivisionError), training.built_from({}):
+    with pytest.raises(ZeroDivisionError), options.built_from({}):
         1 / 0  # noqa: B018
 
 
 def test_a_name_is_followed_as_far_as_it_is_known():
     cfg = Config(dict(a=dict(b=[dict(c=1)], d=(1, 2), e=dict(), f=[1])))
-    assert training.find(cfg, "a.b.0.c") == 1 and training.find(cfg, "a.d") == (1, 2)
+    assert options.find(cfg, "a.b.0.c") == 1 and options.find(cfg, "a.d") == (1, 2)
     for name, sentence in {
         "x": "there is no setting x: the top level has a",
         "a.x": "there is no setting a.x: a has b, d, e, f",
@@ -80,7 +80,7 @@ def test_a_name_is_followed_as_far_as_it_is_known():
         "": "there is no setting : the top level has a",
     }.items():
         with pytest.raises(UserError, match=sentence):
-            training.find(cfg, name)
+            options.find(cfg, name)
 
 
 @pytest.mark.parametrize(
@@ -95,18 +95,18 @@ def test_a_name_is_followed_as_far_as_it_is_known():
 @pytest.mark.parametrize("gpu", [False, True])
 def test_a_launcher_that_did_not_start_this_process_is_said(monkeypatch, launcher, environment, sentence, gpu):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    for names in training._LAUNCHED.values():
+    for names in launch._LAUNCHED.values():
         for name in names:
             monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=sentence):
-        training.join_processes(launcher)
+        launch.join_processes(launcher)
 
 
 def test_processes_that_cannot_be_connected_are_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for name in training._LAUNCHED["pytorch"]:
+    for name in launch._LAUNCHED["pytorch"]:
         monkeypatch.setenv(name, "7")
 
     def refused(backend):
@@ -114,7 +114,7 @@ def test_processes_that_cannot_be_connected_are_said(monkeypatch):
 
     monkeypatch.setattr(torch.distributed, "init_process_group", refused)
     with pytest.raises(UserError, match=r"cannot connect the processes \(no port\): start all of them by torchrun"):
-        training.join_processes("pytorch")
+        launch.join_processes("pytorch")
 
 
 class Shapes:
@@ -133,7 +133,7 @@ class Shapes:
 @pytest.mark.parametrize("square", ["wide", "tall"])
 def test_a_square_image_is_grouped_with_those_that_are_said(square):
     shapes = Shapes((4, 3), (3, 4), (2, 2), (5, 3), (3, 5), (6, 6))
-    stream = iter(training.DrawSampler(shapes, seed=0, batch_size=2, group_by_aspect=True, square=square))
+    stream = iter(draws.DrawSampler(shapes, seed=0, batch_size=2, group_by_aspect=True, square=square))
     for _ in range(30):
         pair = [shapes.shapes[index] for _, index in (next(stream), next(stream))]
         kinds = {"tall" if w < h else "wide" if w > h else square for w, h in pair}

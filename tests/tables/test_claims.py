@@ -2,9 +2,9 @@ import pytest
 
 import tables
 from tables import claims
-from tables.paper import load_claims
+from tables.paper import load_statements
 
-ABOVE, FROZEN, WINDOW, PRIOR = load_claims()
+ABOVE, FROZEN, WINDOW, PRIOR = load_statements()
 
 
 def outcomes(claim, records=(), side="reported"):

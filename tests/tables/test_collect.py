@@ -7,7 +7,7 @@ import pytest
 import tables
 from resim_bench import record
 from tables import compare
-from tables.paired import paired
+from tables.statistics import paired
 
 RESIM = ("in100-resim-c4", "voc-full")  # reported 55.9 / 81.3 / 62.1
 SETTING = {"epochs": [500, 1]}

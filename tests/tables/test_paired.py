@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tables.paired import paired, pairs_needed, power, prediction_interval
+from tables.statistics import paired, pairs_needed, power, prediction_interval
 
 
 @pytest.mark.parametrize("n", [2, 5, 12])

@@ -8,7 +8,7 @@ import pytest
 
 import tables
 from resim_bench import record
-from tables.gains import gains
+from tables.claims import gains
 
 MOCO = ("in1k-moco-v2-200ep", "voc-full")  # published; reported 57.0 / 82.4 / 63.6, a mean of five trials
 FPN = ("in1k-resim-fpn-200ep-release", "voc-full")  # published; reported 59.2 / 82.9 / 65.9

@@ -7,7 +7,7 @@ import pytest
 
 import tables
 from resim_bench.experiments import ROOT, given, transfer_ids
-from tables.paper import load_claims, load_protocols
+from tables.paper import load_protocols, load_statements
 
 VOC, COCO = ["AP", "AP50", "AP75"], ["box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75"]
 PRINTED = {
@@ -287,7 +287,7 @@ def test_tables_of_our_own():
 def test_claims_and_protocols_are_well_formed():
     loaded = tables.load_tables()
     names = {row.name for table in loaded.values() for row in table.rows}
-    for claim in load_claims():
+    for claim in load_statements():
         assert {*claim.tables, claim.gain or "mini"} <= set(loaded)
         for pattern in (claim.above, claim.below):
             assert any(re.fullmatch(pattern, name) for name in names)

@@ -5,7 +5,7 @@ import pytest
 
 import tables
 from tables import studies
-from tables.paired import paired, prediction_interval
+from tables.statistics import paired, prediction_interval
 from tables.studies import HOLDS, REVERSED, UNDECIDED
 
 PLAN = studies.load_studies()["mini"]

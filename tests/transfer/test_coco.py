@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as run_length
 
 import transfer  # noqa: F401
-from resim_bench import runs
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 from tests.transfer.conftest import CLASSES, COCO_RUNS, CROWD, EMPTY, coco_object, make_coco
 from transfer import coco, datasets
 from transfer.coco import COCOFolder, annotation_file, find_coco, read_split, run_length_problem

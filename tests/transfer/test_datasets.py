@@ -14,9 +14,9 @@ from mmcv.transforms import LoadImageFromFile
 from PIL import ExifTags, Image
 
 import transfer  # noqa: F401
-from resim_bench import runs
 from resim_bench.data import images, memory
 from resim_bench.errors import UserError
+from resim_bench.harness import runs
 from tests.transfer.conftest import CLASSES, make_devkit, write_image
 from transfer import datasets, imagefiles
 from transfer.datasets import seeded

@@ -8,7 +8,8 @@ from hypothesis import settings as bounded
 from hypothesis import strategies as st
 from mmengine.config import Config
 
-from resim_bench import experiments, options
+from resim_bench import experiments
+from resim_bench.cli import options
 from resim_bench.errors import UserError
 from resim_bench.settings import nodes, shown
 from tests.resim_bench.json_like import JSON_LIKE, set_at

@@ -11,9 +11,10 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from resim_bench import backbone, cli, experiments, record, runs, training
+from resim_bench import backbone, cli, experiments, record
 from resim_bench.data import images
 from resim_bench.errors import UserError
+from resim_bench.harness import checkpoint, runs
 from tests.transfer.conftest import CLASSES, TINY, TINY_COCO, make_backbone, object_xml
 from transfer import protocols, train, voc
 
@@ -162,12 +163,12 @@ def _interrupted_and_resumed(start, transfer_id, tmp_path, monkeypatch):
 
     monkeypatch.setattr(protocols, "resolve", resolve_and_interrupt)
     # The first iteration of each start is saved, as if a minute had passed.
-    monkeypatch.setattr(training.SafeCheckpointHook, "before_train", lambda hook, _: setattr(hook, "written", -1e9))
+    monkeypatch.setattr(checkpoint.SafeCheckpointHook, "before_train", lambda hook, _: setattr(hook, "written", -1e9))
     for InterruptHook.at, saved in ((1, 1), (3, 2)):
         with pytest.raises(KeyboardInterrupt):
             start(transfer_id, "parts", resume=True)
-        (checkpoint,) = (tmp_path / "parts").rglob(runs.LAST)
-        assert torch.load(checkpoint, weights_only=True)["meta"]["iter"] == saved
+        (last,) = (tmp_path / "parts").rglob(runs.LAST)
+        assert torch.load(last, weights_only=True)["meta"]["iter"] == saved
     InterruptHook.at = None
     with pytest.raises(UserError, match="unfinished run: add --resume"):
         start(transfer_id, "parts")
@@ -202,6 +203,7 @@ def _plain_mmdetection(transfer_id, backbone_path, data, tmp_path, options):
     program = f"""
 from mmengine.config import Config
 from mmengine.runner import Runner
+from resim_bench.harness import checkpoint, runs
 cfg = Config.fromfile({str(experiments.transfer_ids()[transfer_id])!r})
 cfg.merge_from_dict({options!r})
 Runner.from_cfg(cfg).train()
@@ -372,7 +374,7 @@ def test_a_training_image_is_repaired_and_the_run_goes_on(start, devkit, tmp_pat
             raise UserError(f"{path} is no readable image (cut short): restore it")
         return decode(path, exif)
 
-    monkeypatch.setattr(training.SafeCheckpointHook, "before_train", lambda hook, _: setattr(hook, "written", -1e9))
+    monkeypatch.setattr(checkpoint.SafeCheckpointHook, "before_train", lambda hook, _: setattr(hook, "written", -1e9))
     monkeypatch.setattr(images, "decode", breaking)
     with pytest.raises(UserError, match="is no readable image"):
         start(options={"train_dataloader.num_workers": 0})

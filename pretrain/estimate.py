@@ -1,0 +1,107 @@
+"""What a pre-training will take: a few iterations of it, measured, for `resim-bench plan`."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from pretrain import methods, train
+from resim_bench.data import scenes
+from resim_bench.errors import UserError
+from resim_bench.harness import progress, runs
+from resim_bench.machine import estimate
+from resim_bench.machine.estimate import Measured
+
+
+def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None = None) -> Measured:
+    """Train a recipe for a few iterations in a temporary folder.
+
+    On a CPU the batch is one that it can manage, and what is measured is scaled. The whole run is that on the recipe's
+    `dataset.images` images, whatever images the measurement reads.
+
+    Args:
+        data: an ImageFolder, or a folder that has the recipe's; any one will do.
+        cfg_options: `{dotted setting: value}` that change the recipe.
+
+    Raises:
+        UserError: there is no such id or setting, settings do not fit, or there are no images to read.
+    """
+    started = time.perf_counter()
+    recipe = train.load_recipe(pretrain_id, cfg_options)
+    train.check(recipe, recipe.dataset.images, world_size=1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = _images(recipe, data, Path(folder)) if methods.of(recipe).sees_images(recipe) else Path(folder)
+        batch = recipe.batch
+        if not torch.cuda.is_available():
+            batch = estimate.small_batch(batch, recipe.views.size**2, recipe.model.get("bn_group", 1))
+        options = (cfg_options or {}) | {"batch": batch, "workers": 0, "log_interval": 1}
+        measured = _training if methods.of(recipe).trains else _calibration
+        return measured(pretrain_id, recipe, root, Path(folder), options, started)
+
+
+def _images(recipe: Config, data: Path | None, folder: Path) -> Path:
+    """Where the measurement's images are; those of a mini recipe are generated."""
+    usual = Path(recipe.dataset.root)
+    root = Path(data or usual)
+    root = root / usual.name if (root / usual.name).is_dir() else root
+    if root.is_dir():
+        return root
+    if data is None and recipe.dataset.name == "scenes":
+        few = scenes.write(folder / "data", pretrain_images=recipe.batch, train_images=1, test_images=1)
+        return few / usual.name
+    raise UserError(
+        f"a plan reads a few images, and there is no folder {root}: name any <folder>/<class>/<image> with --data, "
+        "or see `resim-bench data`"
+    )
+
+
+def _training(pretrain_id, recipe, root, folder, options, started) -> Measured:
+    before = progress.peak_memory()
+    options |= {"max_iters": estimate.few_iterations(options["batch"], recipe.batch)}
+    file = train.run(pretrain_id, data=root, work_dir=folder / "work", cfg_options=options)
+    return Measured(
+        iterations=recipe.max_iters or recipe.epochs * (recipe.dataset.images // recipe.batch),
+        workers=recipe.workers,
+        shared=0.0,
+        disk=_size(folder / "work"),
+        **estimate.from_lines(
+            progress.read(file.parent),
+            batch=recipe.batch,
+            measured=options["batch"],
+            elapsed=time.perf_counter() - started,
+            fixed=before + (file.parent / runs.LAST).stat().st_size,
+            peak=progress.peak_memory(),
+        ),
+    )
+
+
+def _calibration(pretrain_id, recipe, root, folder, options, started) -> Measured:
+    """Of an untrained backbone: batches without a step, which every process calibrates on."""
+    for batches in (1, 3) if recipe.calibration_batches else (0, 0):  # the first run warms up
+        begun = time.perf_counter()
+        options |= {"calibration_batches": batches}
+        work_dir = folder / str(batches)
+        shutil.rmtree(work_dir, ignore_errors=True)
+        train.run(pretrain_id, data=root, work_dir=work_dir, cfg_options=options)
+    scale = recipe.batch / options["batch"]
+    a_batch = (time.perf_counter() - begun) / max(batches, 1) * scale
+    return Measured(
+        iterations=0,
+        batch=recipe.batch,
+        step=0.0,
+        sample=0.0,
+        workers=recipe.workers,
+        shared=0.0,
+        once=begun - started + recipe.calibration_batches * a_batch,
+        memory=progress.peak_memory(),
+        batch_memory=0.0,
+        disk=_size(work_dir),
+        measured=options["batch"],
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

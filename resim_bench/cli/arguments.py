@@ -1,0 +1,69 @@
+"""Arguments of the command line: what a word may be, and how a mistake is said."""
+
+import argparse
+import os
+from pathlib import Path
+
+from resim_bench.errors import one_line
+
+
+class _Once(argparse.Action):
+    """argparse's storing of a value, which an option may have but once: of two, nobody knows which is meant."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        given = namespace.__dict__.setdefault("_given", set())
+        if option_string and self.dest in given:
+            raise argparse.ArgumentError(self, "it is given twice: give it once")
+        given.add(self.dest)
+        setattr(namespace, self.dest, values)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose refusal is one sentence."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.register("action", None, _Once)
+
+    def error(self, message):
+        """Exit with code 2."""
+        self.exit(2, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
+
+
+LAST_SEED = 2**32 - 1  # numpy's
+
+
+MOST = 1_000_000  # trials, units, GPUs
+
+
+LONGEST = 255  # bytes of a file's name, on all usual file systems
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    if not text.isdecimal() or len(text) > 20 or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is not a whole number from {least} to {most}")
+    return int(text)
+
+
+def a_seed(text: str) -> int:
+    """The seed of a run."""
+    return _whole(text, 0, LAST_SEED)
+
+
+def a_count(text: str) -> int:
+    """How many of something, at least one."""
+    return _whole(text, 1, MOST)
+
+
+def a_name(text: str) -> str:
+    """A name, which may be one of a file."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a name is missing: give one")
+    if any(len(os.fsencode(part)) > LONGEST for part in text.split(os.sep)):
+        raise argparse.ArgumentTypeError(f"{text[:40]}… is too long a name for a file: give a shorter one")
+    return text
+
+
+def a_path(text: str) -> Path:
+    """A place in the file system."""
+    return Path(a_name(text))

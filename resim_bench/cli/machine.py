@@ -1,0 +1,72 @@
+"""Commands that measure the machine: plans and benchmarks."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+from resim_bench.harness import runs
+
+
+def plan_runs(args) -> None:
+    """Measure recipes and protocols, and print what all of it takes."""
+    from pretrain import estimate as pretraining
+    from resim_bench.machine import estimate
+    from transfer import estimate as transferring
+
+    measures = {"pretrain": pretraining.measure, "transfer": transferring.measure}
+    options = {"data": args.data, "cfg_options": args.cfg_options}
+    print(estimate.report(args.id, measures, args.trials, args.gpus, **options), end="")
+
+
+def _bench_data():
+    from pretrain.bench import data
+
+    return data.rows()
+
+
+def _bench_step():
+    from pretrain.bench import step
+
+    return step.rows()
+
+
+def _bench_ops():
+    from pretrain.bench import ops
+    from transfer import bench as metric
+
+    return itertools.chain(ops.rows(), metric.rows())
+
+
+def _bench_tables():
+
+    def tables():
+        subprocess.run([sys.executable, "-m", "resim_bench.program", "tables"], check=True, stdout=subprocess.DEVNULL)
+
+    from resim_bench.machine import timing
+
+    rounds = [(timing.seconds(tables), 1.0) for _ in range(5)]
+    return [timing.compare("resim-bench tables, against a second", rounds, at_least=1)]
+
+
+BENCHES = {"data": _bench_data, "step": _bench_step, "ops": _bench_ops, "tables": _bench_tables}
+
+
+def bench(args) -> None:
+    """Measure in turn with references, print the rows as they come, and write them to the work directory."""
+    from resim_bench.machine import timing
+
+    chosen = BENCHES if args.what == "all" else {args.what: BENCHES[args.what]}
+    environment = runs.environment()
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    print(f"{environment['device']}, {environment['threads']} threads\n{versions}, commit {environment['commit']}\n")
+    print(timing.HEADER)
+    rows = []
+    for measure in chosen.values():
+        for row in measure():
+            print(timing.line(row), flush=True)
+            rows.append(row._asdict())
+    file = args.work_dir / f"bench-{args.what}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(environment | {"rows": rows}, indent=1) + "\n")
+    print(f"\nwrote {file}")

@@ -1,0 +1,83 @@
+"""Commands about what came out: ids, tables, figures, records."""
+
+import sys
+import textwrap
+
+from resim_bench import evidence, experiments, record
+from resim_bench.errors import UserError
+
+
+def list_ids(args) -> None:
+    """Print every id with one line about it, and the experiments: which pre-training each protocol is for."""
+    sections = {
+        "pre-training": {i: experiments.describe(path) for i, path in experiments.pretrain_ids().items()},
+        "released weights": {i: weights["title"] for i, weights in experiments.given().items()},
+        "transfer": {i: experiments.describe(path) for i, path in experiments.transfer_ids().items()},
+        "probes": {i: experiments.describe(path) for i, path in experiments.probe_ids().items()},
+        "tables": {i: table["title"] for i, table in experiments.reported_tables().items()},
+        "experiments": {i: ", ".join(experiments.paired_with(i)) or "no row" for i in experiments.transfer_ids()},
+    }
+    width = max(len(i) for section in sections.values() for i in section)
+    for title, section in sections.items():
+        print(title)
+        for i, line in section.items():
+            print(
+                textwrap.fill(
+                    f"  {i:{width}}  {line}", 120, subsequent_indent=" " * (width + 4), break_on_hyphens=False
+                )
+            )
+
+
+def print_tables(args) -> int:
+    """Print tables from the records of the work directory and the kept ones, or the regression check."""
+    import tables
+
+    new, kept = args.work_dir / "records", tables.RECORDS
+    whole = "--check" if args.check else "--all" if args.all else ""
+    unused = [*args.id, *["--details"] * args.details, *["--format"] * (args.format != "terminal")]
+    unused += ["--all"] * (args.check and args.all)
+    if whole and unused:
+        raise UserError(f"tables {whole} prints one report on all records: leave {', '.join(unused)} out")
+    if args.check:
+        text, code = tables.regress(new, kept)
+    elif args.all:
+        text, code = tables.everything(tables.leaderboard(record.read_all(new, kept))), 0
+    else:
+        bold = sys.stdout.isatty()
+        text, code = tables.report([new, kept], args.id or None, args.format, args.details, bold), 0
+    print(text, end="")
+    return code
+
+
+def draw(args) -> None:
+    """Write a figure of a study's kept records, of monitored runs, or of scenes."""
+    import tables
+
+    studies = {id: study for id, study in tables.load_studies().items() if study.claims}
+    chosen = experiments.select_one(args.id, [*studies, "monitor", "scenes"])
+    kinds = (".png",) if chosen == "scenes" else (".svg", ".png")
+    if args.file.suffix not in kinds:
+        raise UserError(f"{args.file} does not end in {' or '.join(kinds)}: name the file so")
+    if chosen == "scenes":
+        from resim_bench.data import scenes
+
+        scenes.write_sheet(args.file)
+    elif chosen == "monitor":
+        from pretrain import monitor
+
+        files = sorted((args.work_dir / "pretrain").rglob(monitor.FILE))
+        if not files:
+            raise UserError(f"no run in {args.work_dir} was monitored: pretrain with --cfg-options monitor.every=1")
+        runs = {f"{file.parts[-3]}, {file.parts[-2]}": monitor.curves(file.parent) for file in files}
+        tables.draw_curves(runs, monitor.SHOWN, args.file)
+    else:
+        tables.draw_study(studies[chosen], tables.collect(record.read_all(tables.RECORDS)), args.file)
+    print(f"wrote {args.file}")
+
+
+def records_keep(args) -> None:
+    """Copy finished records to tables/records."""
+    import tables
+
+    kept = evidence.keep(args.work_dir / "records", tables.RECORDS, tables.file_of)
+    print(f"kept {len(kept)} new record{'s' * (len(kept) != 1)} in {tables.RECORDS}")

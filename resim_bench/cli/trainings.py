@@ -1,0 +1,131 @@
+"""Commands that train: pre-training, transfer, probe, mini and studies."""
+
+import os
+import time
+from pathlib import Path
+
+from resim_bench import evidence, experiments, record
+from resim_bench.cli.arguments import LAST_SEED
+from resim_bench.errors import UserError
+from resim_bench.harness import parallel
+
+
+def pretrain_ids(args) -> None:
+    """Pre-train every recipe that the pattern selects, with every seed."""
+    from pretrain import train
+
+    own = args.id.endswith(".py")
+    selected = [args.id] if own else experiments.select(args.id, experiments.pretrain_ids())
+    for pretrain_id, cfg_options in train.options_of_each(selected, args.cfg_options).items():
+        for seed in _seeds(args):
+            train.run(pretrain_id, seed=seed, **_options(args) | {"cfg_options": cfg_options})
+
+
+def transfer_id(args) -> None:
+    """Run a protocol for one backbone, or for each that a table's row pairs with it."""
+    chosen = experiments.select_one(args.id, experiments.transfer_ids())
+    backbones, missing = _backbones(chosen, args)
+    if backbones:
+        from transfer import train
+
+        for path in backbones:
+            for seed in _seeds(args):
+                train.run(chosen, path, seed=seed, **_options(args))
+    if missing:
+        steps = " and ".join(experiments.how_to_get(missing))
+        raise UserError(f"no backbone yet for {', '.join(missing)}: run {steps} first")
+
+
+PROBES = {"in100": "probe-in100", "mini": "probe-mini", "photos": "probe-caltech101"}  # by the id's data; else IN-1k's
+
+
+def probe_features(args) -> None:
+    """Train linear classifiers on a backbone, one a trial, and record their accuracy."""
+    from pretrain import linear
+
+    file = backbone_file(args.backbone, args.work_dir, args.pretrain_seed)
+    usual = PROBES.get(Path(args.backbone).name.split("-")[0], "probe-in1k")
+    chosen = experiments.select_one(args.on or usual, experiments.probe_ids())
+    if chosen == "probe-mini" and args.data is None:
+        from resim_bench.data import scenes
+
+        scenes.write_objects(Path("data/mini-objects"))
+    for seed in _seeds(args):
+        linear.run(chosen, file, seed=seed, **_options(args))
+
+
+def _backbones(chosen: str, args) -> tuple[list[Path], list[str]]:
+    """Backbone files to transfer, and the pre-training ids that have none yet."""
+    wanted = experiments.paired_with(chosen) if args.backbone is None else [args.backbone]
+    if not wanted:
+        raise UserError(f"no row of a table pairs a backbone with {chosen}: name one with --backbone")
+    files = {name: backbone_file(name, args.work_dir, args.pretrain_seed) for name in wanted}
+    if args.backbone is None:
+        released = {i: backbone_file(i, args.work_dir, 0) for i in experiments.released_for(chosen)}
+        files |= {i: file for i, file in released.items() if file.is_file()}
+    missing = [name for name, file in files.items() if not file.is_file() and os.sep not in name]
+    return [file for name, file in files.items() if name not in missing], missing
+
+
+def backbone_file(name: str, work_dir: Path, seed: int) -> Path:
+    """The file that an id stands for, or the file itself."""
+    from resim_bench import backbone
+
+    if Path(name).is_file() or os.sep in name:
+        return Path(name)
+    if name.startswith("given-"):
+        return backbone.path(work_dir, name, seed=0)
+    if os.path.isfile(own := backbone.path(work_dir, name, seed)):  # of a recipe from outside
+        return own
+    return backbone.path(work_dir, experiments.select_one(name, experiments.pretrain_ids()), seed)
+
+
+def mini(args) -> None:
+    """Run the table `mini` with one seed and print it."""
+    _run_unit([experiments.Trial(pair, args.seed) for pair in experiments.of_table("mini")], args.work_dir)
+    from tables import report
+
+    print()
+    print(report([args.work_dir / "records"], ["mini"]), end="")
+
+
+def _run_unit(trials: list[experiments.Trial], work_dir: Path) -> None:
+    """Generate the scenes where they are needed, and run trials."""
+    from resim_bench.data import scenes
+
+    if any(trial.experiment.pretrain_id.startswith("mini-") for trial in trials):
+        scenes.write(Path("data/mini"))
+    parallel.run(trials, work_dir)
+
+
+def run_study(args) -> None:
+    """Run the units of a plan that lack kept records, keep theirs, and print the table."""
+    import tables
+
+    known = tables.load_studies()
+    chosen = experiments.select_one(args.id, known)
+    study = known[chosen]
+    units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in unit} for unit in tables.units(study)]
+    kept = set(map(record.trial, record.read_all(tables.RECORDS)))
+    lacking = [{names: trial for names, trial in unit.items() if names not in kept} for unit in units]
+    lacking = [unit for unit in lacking if unit]
+    print(f"{chosen}: {len(units) - len(lacking)} of {len(units)} units have run", flush=True)
+    for number, unit in enumerate(lacking[: args.units], len(units) - len(lacking) + 1):
+        started = time.monotonic()
+        _run_unit(list(unit.values()), args.work_dir)
+        evidence.keep(args.work_dir / "records", tables.RECORDS, tables.file_of, unit)
+        minutes = (time.monotonic() - started) / 60
+        print(f"{chosen}: {number} of {len(units)} units have run; this one took {minutes:.0f} min", flush=True)
+    print(f"{chosen}: records are in {tables.RECORDS}\n")
+    print(tables.report([tables.RECORDS], [study.table]), end="")
+
+
+def _seeds(args) -> range:
+    if args.seed + args.trials - 1 > LAST_SEED:
+        raise UserError(f"{args.trials} trials from seed {args.seed} on go beyond {LAST_SEED}, the last: start earlier")
+    return range(args.seed, args.seed + args.trials)
+
+
+def _options(args) -> dict:
+    names = ("data", "work_dir", "cfg_options", "resume", "launcher")
+    return {name: getattr(args, name) for name in names if name in args}

@@ -1,0 +1,18 @@
+"""Commands about weights from outside and for outside."""
+
+from resim_bench.cli.trainings import backbone_file
+
+
+def import_weights(args) -> None:
+    """Turn a public checkpoint into a backbone file."""
+    from resim_bench import checkpoints
+
+    print(checkpoints.import_checkpoint(args.file, args.id, args.work_dir).summary())
+
+
+def export_weights(args) -> None:
+    """Write a backbone in Detectron2's layout."""
+    from resim_bench import checkpoints
+
+    checkpoints.export(backbone_file(args.backbone, args.work_dir, args.seed), args.target)
+    print(f"wrote {args.target}")

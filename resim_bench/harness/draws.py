@@ -1,0 +1,87 @@
+"""Random draws that do not depend on history.
+
+Every one is a function of the seed and of a position: of the draw's number for a sample, of the iteration for the
+model. So nothing random needs to be saved, and an interrupted run that continues equals one that was never interrupted.
+"""
+
+import itertools
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from mmengine.dist import get_dist_info
+from mmengine.hooks import Hook
+from mmengine.registry import DATA_SAMPLERS, HOOKS
+from torch.utils.data import Sampler
+
+
+@DATA_SAMPLERS.register_module()
+class DrawSampler(Sampler):
+    """An endless, reproducible stream of `(draw, index)`: the draw's number in the stream, and the sample.
+
+    The stream is one permutation of the data set after another. Process r of w takes every w-th block of
+    `batch_size` draws, so that one process with the whole batch sees the same images in the same order. A data
+    set turns `draw` into the random numbers of the sample.
+
+    Args:
+        dataset: with `__len__`; `get_data_info(index)` giving `width` and `height` where aspects are grouped.
+        seed: of the permutations.
+        batch_size: samples a process takes at a time.
+        drop_last: leave out the end of a permutation that fills no batch, as training by epochs does.
+        group_by_aspect: emit blocks of `batch_size` samples that are all wide or all tall.
+        square: which of them an image is that is neither; Detectron2 says tall.
+    """
+
+    def __init__(self, dataset, seed, batch_size, drop_last=False, group_by_aspect=False, square="wide"):
+        self.rank, self.world_size = get_dist_info()
+        self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
+        total = batch_size * self.world_size
+        self.size = len(dataset) // total * total if drop_last else len(dataset)
+        self.group_by_aspect, self.square = group_by_aspect, square
+        self.start = 0
+
+    def _stream(self) -> Iterator[tuple[int, int]]:
+        """The draws of all processes."""
+        draws = itertools.count()
+        for epoch in itertools.count():
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))[: self.size]
+            for index in order.tolist():
+                yield next(draws), index
+
+    def _grouped(self, draws: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        waiting: dict[bool, list] = {False: [], True: []}
+        for draw, index in draws:
+            info = self.dataset.get_data_info(index)
+            width, height = info["width"], info["height"]
+            group = waiting[width < height or (width == height and self.square == "tall")]
+            group.append((draw, index))
+            if len(group) == self.batch_size:
+                yield from group
+                group.clear()
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        own = (item for item in self._stream() if item[0] // self.batch_size % self.world_size == self.rank)
+        return itertools.islice(self._grouped(own) if self.group_by_aspect else own, self.start, None)
+
+    def skip(self, num_samples: int) -> None:
+        """Start after `num_samples` draws of this process: what mmengine's loop calls when a run continues."""
+        self.start = num_samples
+
+    def __len__(self) -> int:
+        return self.size
+
+
+@HOOKS.register_module()
+class ReseedHook(Hook):
+    """Make the model's own draws (RoI sampling, shuffled keys) a function of (seed, iteration, process)."""
+
+    priority = "VERY_HIGH"
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        """Seed the global generators."""
+        rank, _ = get_dist_info()
+        state = np.random.SeedSequence((runner.seed, runner.iter, rank)).generate_state(1)[0]
+        torch.manual_seed(int(state))
+        np.random.seed(state)
+        random.seed(int(state))

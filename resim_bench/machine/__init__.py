@@ -1,0 +1,1 @@
+"""What measures the machine: how long a thing takes here, and against what."""

@@ -1,0 +1,1 @@
+"""What was judged, shown: tables in several formats, figures, the regression report."""

@@ -1,0 +1,89 @@
+"""Pictures: a study, every seed a dot and its trials joined; what monitored runs read of themselves, as curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from resim_bench import files
+from resim_bench.errors import UserError
+from tables.paper import load_tables
+from tables.studies import Study
+
+STYLE: Any = {"svg.hashsalt": "resim-bench", "svg.fonttype": "none", "font.size": 10}  # the same file each time
+
+
+def draw_study(study: Study, frame: pd.DataFrame, file: Path) -> None:
+    """AP of the study's rows, a panel a group and a column a row, written as SVG or PNG by the file's ending.
+
+    Args:
+        frame: made by `tables.collect`.
+
+    Raises:
+        UserError: nothing of the study has run.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    table = load_tables()[study.table]
+    lines = frame[(frame.table == study.table) & (frame.metric == "AP") & (frame.trials > 0)]
+    values = [
+        (line.group, line.label, {seed: value for seed, value in line.by_seed.items() if seed in study.seeds})
+        for line in lines.itertuples()
+    ]
+    if not any(of_row for *_, of_row in values):
+        raise UserError(f"no seed of the study {study.id} has run: run `resim-bench study {study.id}` first")
+    groups = list(dict.fromkeys(row.group for row in table.rows))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4 * len(groups), 3.6), layout="constrained")
+        panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+        for panel, group in zip(panels, groups, strict=True):
+            _panel(panel, {label: of_row for of_group, label, of_row in values if of_group == group})
+            panel.set_title(group)
+        panels[0].set_ylabel("AP, per cent")
+        _save(figure, file)
+
+
+def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], file: Path) -> None:
+    """What runs read of themselves, a panel a name and a line a run, over iterations.
+
+    Args:
+        runs: by name the readings of a run in order, each with its `iter`.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(2.8 * len(names), 3.2), layout="constrained")
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        for panel, name in zip(panels, names, strict=True):
+            for run, lines in runs.items():
+                panel.plot(
+                    *zip(*((line["iter"], line[name]) for line in lines if name in line), strict=True), label=run
+                )
+            panel.set_title(name)
+            panel.set_xlabel("iteration")
+            panel.spines[["top", "right"]].set_visible(False)
+        lines = panels[0].get_lines()
+        figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
+        _save(figure, file)
+
+
+def _save(figure, file: Path) -> None:
+    kind = file.suffix.removeprefix(".")
+    with files.replacing(file) as stream:
+        figure.savefig(stream, format=kind, metadata={"Date": None} if kind == "svg" else None, dpi=120)
+
+
+def _panel(panel, values: dict[str, dict[int, float]]) -> None:
+    for seed in sorted({seed for of_row in values.values() for seed in of_row}):
+        heights = [of_row.get(seed, float("nan")) for of_row in values.values()]
+        panel.plot(heights, color="0.75", linewidth=0.8, zorder=1)
+        panel.scatter(range(len(heights)), heights, color="C0", s=18, alpha=0.8, linewidth=0, zorder=2)
+    for place, of_row in enumerate(values.values()):
+        if of_row:
+            panel.hlines(sum(of_row.values()) / len(of_row), place - 0.2, place + 0.2, color="C3", zorder=3)
+    panel.set_xticks(range(len(values)), [*values])
+    panel.set_xlim(-0.5, len(values) - 0.5)
+    panel.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,119 @@
+"""Kept records: folded and unfolded without a loss, never changed, and what is wrong with them in a sentence."""
+
+import json
+
+import pytest
+
+import tables
+from resim_bench import evidence, record
+from resim_bench.errors import UserError
+from tests.resim_bench.test_record import changed, one  # noqa: F401 (a fixture)
+
+# sha256 of the 126 records that were a file each until they were folded, in the order of `record.read_all`.
+FOLDED_AT_FIRST = "52fa09c4b5e8c9a14a2c69a2b7bf1efca900f1f2506d51e4012ff0292b725dad"
+
+
+def by_study(entry):
+    return entry["pretrain"]["id"]
+
+
+def test_what_was_folded_comes_back():
+    """Whatever was kept since: the first lines of the first files unfold to what stood there before."""
+    first = [entry for entry in evidence.read(tables.RECORDS) if entry["finished"] < "2026-11-25"]
+    assert len(first) == 126
+    assert record.digest(sorted(first, key=record.trial)) == FOLDED_AT_FIRST
+
+
+def test_the_kept_evidence_can_be_read():
+    lines = sum(len(file.read_text().splitlines()) for file in tables.RECORDS.rglob("*") if file.is_file())
+    assert lines < 5_000
+    pinned = {digest for side in tables.paper.load_protocols().values() for digest in side.values()}
+    names = {file.stem for file in (tables.RECORDS / "protocols").iterdir()}
+    assert len(names & pinned) >= 20, "a pinned digest names a file that one can open"
+    for entry in evidence.read(tables.RECORDS):
+        assert tables.file_of(entry) in {file.stem for file in tables.RECORDS.glob("*.jsonl")}
+
+
+def test_keep_folds_what_is_missing_and_only_that(one, tmp_path):  # noqa: F811
+    work, kept = tmp_path / "work", tmp_path / "kept"
+    assert evidence.keep(work, kept, by_study) == []
+    record.write(work, one)
+    assert evidence.keep(work, kept, by_study) == [("in100-moco-v2", "voc-full", 3, 4)]
+    assert evidence.read(kept) == [record.read(record.path(work, *record.trial(one)))]
+    file = kept / "in100-moco-v2.jsonl"
+    before = file.read_bytes()
+    record.write(work, changed(one, "transfer.seed", 2))
+    assert [trial[3] for trial in evidence.keep(work, kept, by_study)] == [2]
+    assert file.read_bytes().startswith(before) and file.read_bytes().count(b"\n") == 2, "behind the others"
+    assert evidence.keep(work, kept, by_study) == [] and len(record.read_all(kept)) == 2
+    assert {path.name for path in kept.iterdir()} == {"in100-moco-v2.jsonl", "protocols", "facts"}
+    assert len(list((kept / "protocols").iterdir())) == 1, "both sides and both trials have the same"
+
+
+def test_only_the_trials_that_are_asked_for(one, tmp_path):  # noqa: F811
+    record.write(tmp_path / "work", one)
+    record.write(tmp_path / "work", changed(one, "transfer.seed", 2))
+    wanted = {("in100-moco-v2", "voc-full", 3, 2)}
+    assert evidence.keep(tmp_path / "work", tmp_path / "kept", by_study, wanted) == list(wanted)
+
+
+def test_a_record_from_before_checksums_is_the_same_with_one(one, tmp_path):  # noqa: F811
+    place = record.write(tmp_path / "work", one)
+    evidence.keep(tmp_path / "work", tmp_path / "kept", by_study)
+    place.write_text(json.dumps(one))
+    assert evidence.keep(tmp_path / "work", tmp_path / "kept", by_study) == []
+
+
+def test_evidence_is_never_overwritten(one, tmp_path):  # noqa: F811
+    work, kept = tmp_path / "work", tmp_path / "kept"
+    record.write(work, one)
+    evidence.keep(work, kept, by_study)
+    record.write(work, changed(one, "metrics.AP", 60.0))
+    record.write(work, changed(one, "transfer.seed", 0))
+    with pytest.raises(UserError, match="already records the trial in100-moco-v2/voc-full/.* with another content"):
+        evidence.keep(work, kept, by_study)
+    assert [record.content(entry) for entry in record.read_all(kept)] == [one], "nothing is kept"
+
+
+def _cut(file, value):
+    file.write_text(file.read_text()[:-30])
+
+
+def _change(file, value):
+    file.write_text(file.read_text().replace('"AP": 54', '"AP": 55'))
+
+
+def _twice(file, value):
+    file.write_text(2 * file.read_text())
+
+
+def _no_record(file, value):
+    file.write_text("[]\n")
+
+
+def _no_value(file, value):
+    value.unlink()
+
+
+def _other_value(file, value):
+    value.write_text('{"batch": 17}')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (_cut, "in100-moco-v2.jsonl, line 1, is no record .*: restore it, or delete the line"),
+        (_change, "in100-moco-v2.jsonl, line 1, has changed since it was written"),
+        (_twice, "line 2, records a trial that .*line 1 does, too: delete one of them"),
+        (_no_record, "line 1, is no record .it is no object with pretrain and transfer"),
+        (_no_value, "line 1, needs .*protocols/.*.json, which cannot be read .*: restore it"),
+        (_other_value, "protocols/.*.json has changed since it was written"),
+    ],
+)
+def test_what_is_wrong_is_said(one, tmp_path, spoil, sentence):  # noqa: F811
+    record.write(tmp_path / "work", one)
+    evidence.keep(tmp_path / "work", tmp_path / "kept", by_study)
+    (value,) = (tmp_path / "kept" / "protocols").iterdir()
+    spoil(tmp_path / "kept" / "in100-moco-v2.jsonl", value)
+    with pytest.raises(UserError, match=sentence):
+        record.read_all(tmp_path / "kept")

@@ -545,6 +545,8 @@ def ground_truth(split: Split) -> dict:
 class COCOFolder(DetectionFolder):
     """A COCO folder; crowds do not train, and the metric gets the test's objects as they were read here."""
 
+    metric = "COCOAveragePrecision"
     has_outlines = True
+    ground_truth = staticmethod(ground_truth)
     find = staticmethod(find_coco)
     read = staticmethod(read_split)

@@ -390,6 +390,7 @@ class DetectionFolder(BaseDataset):
         UserError: the folder cannot be read; a class occurs that `classes` lacks; an image cannot be read.
     """
 
+    metric: str  # that tests it
     has_outlines = False
 
     def __init__(self, data_root, split, classes=None, seed=0, pipeline=()):

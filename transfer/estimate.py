@@ -37,7 +37,7 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
     started = time.perf_counter()
     cfg = protocols.load(transfer_id, cfg_options)
     whole = Config(cfg.to_dict())
-    width, height = cfg.test_dataloader.dataset.pipeline[1].scale
+    width, height = cfg.test_scale
     if not torch.cuda.is_available():
         cfg.total_batch = estimate.small_batch(whole.total_batch, width * height)
     cfg.max_iters = estimate.few_iterations(cfg.total_batch, whole.total_batch)
@@ -80,7 +80,7 @@ def _resolved(cfg: Config, data: Path | None, folder: Path) -> Config:
         raise UserError(f"{error}; a plan reads a few images, of any folder in that format (--data)") from None
     classes = data_set.facts(root, cfg.classes, protocols.has_masks(cfg))["classes"]
     resolved = protocols.resolve(cfg, data=root, classes=classes, seed=0, backbone=_backbone(cfg, folder))
-    resolved.custom_hooks[0].neck = False  # where a pyramid comes from does not matter here
+    resolved.custom_hooks[0].neck = resolved.init_neck = False  # where a pyramid comes from does not matter here
     resolved.default_hooks.logger.interval = 1
     for loader in (resolved.train_dataloader, resolved.test_dataloader):
         loader.num_workers, loader.persistent_workers = 0, False

@@ -31,8 +31,8 @@ class BackboneHook(Hook):
     continues from a checkpoint. `parameters` then says what was loaded, dropped and fresh.
 
     Args:
-        path: of the file (`resim_bench.backbone`).
-        neck: start the detector's feature pyramid from the pre-trained one.
+        path: of the file (`resim_bench.backbone`); by default the config's `backbone`, for plain MMDetection.
+        neck: start the detector's feature pyramid from the pre-trained one; also where the config says `init_neck`.
 
     Raises:
         UserError: no path was given, the file is none, or it does not fit.
@@ -45,8 +45,10 @@ class BackboneHook(Hook):
 
     def before_train(self, runner):
         """Load, unless the run continues."""
+        cfg = getattr(runner, "cfg", {})
+        self.path, self.neck = self.path or cfg.get("backbone"), self.neck or cfg.get("init_neck", False)
         if not self.path:
-            raise UserError("no backbone was given: set custom_hooks.0.path to a backbone file")
+            raise UserError("no backbone was given: set backbone to a file, or give it by --backbone")
         model = unwrapped(runner.model)
         state_dict, _ = backbone.load(self.path)
         self.parameters = weights.parameters(model, state_dict, self.neck)

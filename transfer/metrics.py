@@ -18,14 +18,13 @@ import cv2
 import faster_coco_eval
 import numpy as np
 from mmengine.evaluator import BaseMetric
-from mmengine.registry import METRICS
+from mmengine.registry import DATASETS, METRICS
 from pycocotools import mask as run_length
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from resim_bench.errors import UserError
 from resim_bench.record import PRINTED
-from transfer import coco
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
 RECALLS = np.arange(0.0, 1.1, 0.1)
@@ -277,15 +276,16 @@ class COCOAveragePrecision(BaseMetric):
     """`coco_average_precision` of a test loop over val2017: `coco/box_AP` … `coco/mask_AP75`.
 
     Args:
-        data_root: the COCO folder, whose val2017 says what is to be found: what the data set has read.
+        data_root: the data set's folder, whose test says what is to be found: what the data set has read.
+        folder: the class of the data set, which has a `ground_truth`.
         evaluator, kinds: as `coco_average_precision` has them.
     """
 
     default_prefix = "coco"
 
-    def __init__(self, data_root, evaluator="pycocotools", kinds=("box", "mask"), **kwargs):
+    def __init__(self, data_root, evaluator="pycocotools", kinds=("box", "mask"), folder="COCOFolder", **kwargs):
         super().__init__(**kwargs)
-        self.data_root, self.evaluator, self.kinds = data_root, evaluator, kinds
+        self.data_root, self.evaluator, self.kinds, self.folder = data_root, evaluator, kinds, folder
 
     def process(self, data_batch, data_samples):
         """Keep the detections of a batch, image by image, with masks as run-length codes."""
@@ -307,8 +307,8 @@ class COCOAveragePrecision(BaseMetric):
     def compute_metrics(self, results):
         """The numbers over all images, three a kind."""
         detections = [detection for image in results for detection in image]
-        folder = coco.COCOFolder
+        folder = DATASETS.get(self.folder)
         test = folder.read_once(folder.find(self.data_root), "test", "mask" in self.kinds)
         test.survey.refuse()
         classes = self.dataset_meta["classes"]
-        return coco_average_precision(detections, coco.ground_truth(test), classes, self.evaluator, self.kinds)
+        return coco_average_precision(detections, folder.ground_truth(test), classes, self.evaluator, self.kinds)

@@ -13,14 +13,14 @@ from resim_bench.harness.options import find, merge_options
 from transfer import settings
 from transfer.datasets import DetectionFolder
 
-# Where MMDetection reads what the command line or the top of a config says, and what a type of data set or a mask head
-# adds to that.
+# Where MMDetection reads what the command line or the top of a config says.
 _SET_BY = {
     "train_dataloader.batch_size": "total_batch",
     "train_dataloader.sampler.batch_size": "total_batch",
     "train_cfg.max_iters": "max_iters",
     "custom_hooks.1.num_iters": "precise_bn_iters",
     "custom_hooks.0.path": "--backbone",
+    "backbone": "--backbone",
     "train_dataloader.dataset.data_root": "--data",
     "test_dataloader.dataset.data_root": "--data",
     "train_dataloader.dataset.classes": "classes",
@@ -28,11 +28,6 @@ _SET_BY = {
     "model.roi_head.bbox_head.num_classes": "classes",
     "train_dataloader.dataset.seed": "--seed",
 }
-_SET_BY_TOO = {
-    "VOCFolder": {},
-    "COCOFolder": {"test_evaluator.data_root": "--data"},
-}
-_SET_BY_WITH_MASKS = {"model.roi_head.mask_head.num_classes": "classes"}
 # What has done its work when the options come, or is replaced: a change would change nothing.
 _UNREAD = {
     "norm_cfg": "the norm_cfg of each part of model",
@@ -49,8 +44,19 @@ _UNREAD = {
 
 
 def _set_by(cfg: Config) -> dict[str, str]:
-    kind = cfg.train_dataloader.dataset.type
-    return _SET_BY | _SET_BY_TOO[kind] | (_SET_BY_WITH_MASKS if has_masks(cfg) else {})
+    """Where MMDetection reads what stands at the top, by place; lists are searched for what has it."""
+    found = dict(_SET_BY)
+    if "data_root" in cfg.test_evaluator:
+        found["test_evaluator.data_root"] = "--data"
+    if has_masks(cfg):
+        found["model.roi_head.mask_head.num_classes"] = "classes"
+    if cfg.init_neck:  # a hook without it is not of another protocol
+        found["custom_hooks.0.neck"] = "init_neck"
+    for loader, key, name in (("train", "scales", "scales"), ("test", "scale", "test_scale")):
+        for number, step in enumerate(cfg[f"{loader}_dataloader"].dataset.pipeline):
+            if key in step:
+                found[f"{loader}_dataloader.dataset.pipeline.{number}.{key}"] = name
+    return found
 
 
 def has_masks(cfg: Config) -> bool:
@@ -118,6 +124,9 @@ def resolve(cfg: Config, *, data, classes, seed: int, backbone, world_size: int 
         "total_batch": cfg.total_batch // world_size,
         "max_iters": cfg.max_iters,
         "precise_bn_iters": cfg.precise_bn_iters,
+        "init_neck": cfg.init_neck,
+        "scales": cfg.scales,
+        "test_scale": cfg.test_scale,
         "--backbone": str(backbone),
         "--data": str(data),
         "--seed": seed,

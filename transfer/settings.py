@@ -5,6 +5,7 @@ The rest is MMDetection's, and is checked by being built (`resim_bench.training.
 
 from typing import Annotated, Literal
 
+from mmengine.registry import DATASETS
 from pydantic import AfterValidator, Field, Strict, TypeAdapter, model_validator
 
 from resim_bench.errors import UserError
@@ -19,15 +20,19 @@ from resim_bench.settings import (
     Share,
     Text,
     Whole,
+    accepts,
     check,
     check_each,
     one_of,
     says,
     shown,
 )
+from transfer.datasets import DetectionFolder
 from transfer.metrics import COCO_EVALUATORS, COCO_KINDS
 
-METRICS = {"VOCFolder": "VOCAveragePrecision", "COCOFolder": "COCOAveragePrecision"}
+_Size = Annotated[tuple[Pixels, Pixels], Strict(False)]
+_SCALE = says("a number above 0, or width and height in pixels, such as (1333,800); no side is above 16384")
+_SCALES = says("pairs of pixels, such as [(1333,640),(1333,800)]")
 
 
 class Open(Schema):
@@ -46,6 +51,11 @@ def _ours_first(hooks):
     if [hook.type for hook in hooks[:2]] != ["BackboneHook", "PreciseBNHook"]:
         raise ValueError
     return hooks
+
+
+def _is_folder(name) -> bool:
+    kind = DATASETS.get(name) if isinstance(name, str) else None
+    return isinstance(kind, type) and issubclass(kind, DetectionFolder)
 
 
 class Suppression(Open):
@@ -133,7 +143,7 @@ class Model(Open):
 class Data(Open):
     """A split, and how it is read."""
 
-    type: one_of(*METRICS)
+    type: accepts(_is_folder, "VOCFolder, COCOFolder, or a data set like them that the config imports")
     pipeline: Annotated[list[Typed], Strict(False), says("transforms, each with its type")]
 
 
@@ -206,6 +216,10 @@ class Protocol(Open):
     total_batch: Whole
     max_iters: Whole
     precise_bn_iters: Natural
+    scales: Annotated[list[_Size], Field(min_length=1), Strict(False), _SCALES]
+    test_scale: Annotated[_Size | Annotated[Positive, Field(le=16_384)], _SCALE]
+    backbone: Text | None
+    init_neck: Flag
     classes: (
         Annotated[
             tuple[Text, ...],
@@ -228,9 +242,9 @@ class Protocol(Open):
         train, test = self.train_dataloader.dataset.type, self.test_dataloader.dataset.type
         if train != test:
             raise ValueError(f"train_dataloader.dataset.type is {train} and that of test_dataloader {test}: give one")
-        if self.test_evaluator.type != METRICS[train]:
+        if self.test_evaluator.type != DATASETS.get(train).metric:
             raise ValueError(
-                f"test_evaluator.type is {self.test_evaluator.type}: {train} is tested by {METRICS[train]}"
+                f"test_evaluator.type is {self.test_evaluator.type}: {train} is tested by {DATASETS.get(train).metric}"
             )
         if "mask" in getattr(self.test_evaluator, "kinds", ()) and self.model.roi_head.mask_head is None:
             raise ValueError("test_evaluator.kinds has mask, and the model has no mask head: give kinds=[box]")
@@ -241,8 +255,6 @@ def _type(kind) -> TypeAdapter:
     return TypeAdapter(kind, config={"strict": True, "allow_inf_nan": False})
 
 
-_Size = Annotated[tuple[Pixels, Pixels], Strict(False)]
-_SCALE = says("a number above 0, or width and height in pixels, such as (1333,800); no side is above 16384")
 _positives = _type(
     Annotated[list[Positive], Field(min_length=1), Strict(False), says("a list of numbers above 0, such as [8,16]")]
 )
@@ -285,9 +297,7 @@ DEEP = {
     "*_dataloader.dataset.pipeline.*.backend": _type(one_of("pillow", "cv2")),
     "*_dataloader.dataset.pipeline.*.scale": _type(Annotated[_Size | Annotated[Positive, Field(le=16_384)], _SCALE]),
     "*_dataloader.dataset.pipeline.*.scales": _type(
-        Annotated[
-            list[_Size], Field(min_length=1), Strict(False), says("pairs of pixels, such as [(1333,640),(1333,800)]")
-        ]
+        Annotated[list[_Size], Field(min_length=1), Strict(False), _SCALES]
     ),
     "*_dataloader.dataset.pipeline.*.prob": _type(Share),
     "train_dataloader.sampler.square": _type(one_of("wide", "tall")),

@@ -170,7 +170,7 @@ def _check_backbone(cfg: Config, path: Path, transfer_id: str) -> dict:
             f"{transfer_id} needs a ResNet of {_spell(wanted)}, but the backbone has {_spell(found)}: "
             "give a backbone of that architecture"
         )
-    if cfg.custom_hooks[0].get("neck"):
+    if cfg.init_neck:
         weights.check_pyramid(state_dict)
     return provenance
 

@@ -192,5 +192,6 @@ def _image_file(folder: Path, entries: list[str], root) -> Path:
 class VOCFolder(DetectionFolder):
     """A VOC folder; difficult objects train, as in Detectron2, and are ignored in the test."""
 
+    metric = "VOCAveragePrecision"
     find = staticmethod(find_devkit)
     read = staticmethod(read_split)

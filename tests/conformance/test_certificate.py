@@ -43,7 +43,7 @@ OTHER_DETECTION = {
     "optim_wrapper.optimizer.lr": (0.01, "optimiser"),
     "optim_wrapper.optimizer.momentum": (0.8, "optimiser"),
     "optim_wrapper.paramwise_cfg.norm_decay_mult": (1.0, "optimiser"),
-    "test_dataloader.dataset.pipeline.1.scale": ((1000, 600), "resized_shapes"),
+    "test_scale": ((1000, 600), "resized_shapes"),
     "model.backbone.frozen_stages": (1, "trainable_tensors"),
     "model.backbone.norm_cfg": (dict(type="SyncBN", requires_grad=True, momentum=0.01), "norms"),
     "model.backbone.norm_eval": (True, "norms"),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pretrain import measured, train
+from pretrain import estimate, train
 from resim_bench.errors import UserError
 from resim_bench.harness import progress
-from resim_bench.machine import estimate
+from resim_bench.machine import estimate as machine
 
 TINY = {"batch": 8, "views.size": 32, "model.queue": 16, "model.bn_group": 4, "dataset.images": 83}
 
@@ -28,7 +28,7 @@ def images(tmp_path):
 @pytest.fixture(autouse=True)
 def _few(monkeypatch):
     """Three iterations, of which two count: 1.0 and 1.4 seconds long, 0.2 and 0.4 of them spent loading."""
-    monkeypatch.setattr(estimate, "WHOLE", 2)
+    monkeypatch.setattr(machine, "WHOLE", 2)
     read = progress.read
 
     def as_if(run_dir):
@@ -39,7 +39,7 @@ def _few(monkeypatch):
 
 
 def test_a_probe_tells_the_whole_run(images):
-    facts = measured.measure("mini-moco-v2", images, TINY | {"max_iters": 7})
+    facts = estimate.measure("mini-moco-v2", images, TINY | {"max_iters": 7})
     assert (facts.iterations, facts.batch, facts.measured, facts.workers) == (7, 8, 8, 0)
     assert facts.step == pytest.approx(0.9) and facts.sample == pytest.approx(0.3 / 8)
     assert facts.shared == 0 and facts.once < 60
@@ -48,8 +48,8 @@ def test_a_probe_tells_the_whole_run(images):
 
 
 def test_a_part_of_the_batch_is_scaled(images, monkeypatch):
-    monkeypatch.setattr(estimate, "PIXELS", 4 * 32**2)
-    facts = measured.measure("mini-moco-v2", images, TINY)
+    monkeypatch.setattr(machine, "PIXELS", 4 * 32**2)
+    facts = estimate.measure("mini-moco-v2", images, TINY)
     assert (facts.measured, facts.batch, facts.iterations) == (4, 8, 8 * (83 // 8))
     assert facts.step == pytest.approx(2 * 0.9) and facts.sample == pytest.approx(0.3 / 4)
 
@@ -64,7 +64,7 @@ def test_an_untrained_backbone_is_calibrated_alone(images, monkeypatch):
 
     monkeypatch.setattr(train, "run", noted)
     options = {"batch": 8, "views.size": 32, "calibration_batches": 30}
-    facts = measured.measure("mini-random", images, options)
+    facts = estimate.measure("mini-random", images, options)
     assert ran == [1, 3] and facts.iterations == 0
     assert facts.once > 0.3 + 30 * 0.1, "of the second run a third is a batch"
 
@@ -72,21 +72,21 @@ def test_an_untrained_backbone_is_calibrated_alone(images, monkeypatch):
 def test_without_images_it_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no folder data/imagenet: name any <folder>/<class>/<image> with --data"):
-        measured.measure("in1k-moco-v2-200ep")
+        estimate.measure("in1k-moco-v2-200ep")
 
 
 def test_images_may_be_those_of_a_folder_of_all_data(images):
     recipe = train.load_recipe("mini-moco-v2")
-    assert measured._images(recipe, images.parent, None) == measured._images(recipe, images, None) == images
+    assert estimate._images(recipe, images.parent, None) == estimate._images(recipe, images, None) == images
 
 
 def test_a_mini_recipe_generates_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = train.load_recipe("mini-moco-v2", {"batch": 4})
-    root = measured._images(recipe, None, tmp_path)
+    root = estimate._images(recipe, None, tmp_path)
     assert len(list(root.rglob("*.jpg"))) == 4
 
 
 def test_settings_that_a_training_refuses_are_refused(images):
     with pytest.raises(UserError, match="not a multiple of the batch-norm group"):
-        measured.measure("in100-moco-v2", data=images, cfg_options=TINY | {"batch": 6, "model.queue": 18})
+        estimate.measure("in100-moco-v2", data=images, cfg_options=TINY | {"batch": 6, "model.queue": 18})

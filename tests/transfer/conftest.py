@@ -22,8 +22,8 @@ TINY = {
     "model.train_cfg.rpn.sampler.num": 16,
     "model.train_cfg.rcnn.sampler.num": 8,
     "model.test_cfg.rpn.max_per_img": 10,
-    "train_dataloader.dataset.pipeline.2.scales": [(128, 48), (128, 64)],
-    "test_dataloader.dataset.pipeline.1.scale": (128, 64),
+    "scales": [(128, 48), (128, 64)],
+    "test_scale": (128, 64),
 }
 """Options on top of mini-voc-*."""
 
@@ -41,9 +41,9 @@ TINY_COCO = {
     "model.test_cfg.rpn.max_per_img": 10,
     "model.test_cfg.rcnn.score_thr": 0.0,
     "train_dataloader.num_workers": 0,
-    "train_dataloader.dataset.pipeline.2.scales": [(128, 48), (128, 64)],
+    "scales": [(128, 48), (128, 64)],
     "test_dataloader.num_workers": 0,
-    "test_dataloader.dataset.pipeline.1.scale": (128, 64),
+    "test_scale": (128, 64),
 }
 """Options on top of coco-*."""
 

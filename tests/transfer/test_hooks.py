@@ -89,7 +89,7 @@ def test_what_was_loaded_dropped_and_fresh_is_said(fpn_path, tmp_path, capsys):
 
 
 def test_without_a_path_the_hook_says_what_to_set():
-    with pytest.raises(UserError, match="custom_hooks.0.path"):
+    with pytest.raises(UserError, match="set backbone to a file"):
         hooks.BackboneHook().before_train(Runner(detector()))
 
 

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from resim_bench import experiments
 from resim_bench.cli import options
 from resim_bench.errors import UserError
+from resim_bench.harness.options import find
 from resim_bench.settings import nodes, shown
 from tests.resim_bench.json_like import JSON_LIKE, set_at
 from tests.transfer.conftest import TINY, TINY_COCO
@@ -43,7 +44,7 @@ REFUSED = {  # what the command line has: what the sentence says behind "SETTING
     "expected_data=5": OWN + "name, train_images",
     "custom_hooks=[]": HOOKS,
     "test_evaluator.type=Nope": "give VOCAveragePrecision or COCOAveragePrecision",
-    "train_dataloader.dataset.type=Nope": "give VOCFolder or COCOFolder",
+    "train_dataloader.dataset.type=Nope": "give VOCFolder, COCOFolder",
     "train_cfg.type=EpochBasedTrainLoop": "give IterBasedTrainLoop",
     "precise_bn_iters=-1": NATURAL,
     "precise_bn_iters=1.5": NATURAL,
@@ -104,12 +105,12 @@ REFUSED = {  # what the command line has: what the sentence says behind "SETTING
     "train_dataloader.dataset.pipeline.1.with_bbox=maybe": "give true or false",
     "train_dataloader.dataset.pipeline.3.prob=2": SHARE,
     "train_dataloader.dataset.pipeline.0.imdecode_backend=cv2": "give pillow",
-    "train_dataloader.dataset.pipeline.2.scales=[]": "give pairs of pixels",
-    "train_dataloader.dataset.pipeline.2.scales=[(0,5)]": "give pairs of pixels",
-    "train_dataloader.dataset.pipeline.2.scales=(128,48)": "give pairs of pixels",
-    "test_dataloader.dataset.pipeline.1.scale=(1e30,5)": "no side is above 16384",
-    "test_dataloader.dataset.pipeline.1.scale=99999999": "no side is above 16384",
-    "test_dataloader.dataset.pipeline.1.scale=(0,5)": "give a number above 0, or width and height",
+    "scales=[]": "give pairs of pixels",
+    "scales=[(0,5)]": "give pairs of pixels",
+    "scales=(128,48)": "give pairs of pixels",
+    "test_scale=(1e30,5)": "no side is above 16384",
+    "test_scale=99999999": "no side is above 16384",
+    "test_scale=(0,5)": "give a number above 0, or width and height",
     "optim_wrapper.optimizer=5": OWN,
     "optim_wrapper.optimizer.momentum=2": SHARE,
     "optim_wrapper.optimizer.weight_decay=-1": "give a number of at least 0",
@@ -148,8 +149,8 @@ LEGAL = {
     "model.backbone.frozen_stages=0": 0,
     "model.backbone.init_cfg=None": None,
     "optim_wrapper.type=AmpOptimWrapper": "AmpOptimWrapper",
-    "test_dataloader.dataset.pipeline.1.scale=(128,64)": (128, 64),
-    "test_dataloader.dataset.pipeline.1.scale=96": 96,
+    "test_scale=(128,64)": (128, 64),
+    "test_scale=96": 96,
     "param_scheduler.1.milestones=[50]": [50],
     "model.test_cfg.rcnn.score_thr=0": 0,
 }
@@ -186,7 +187,7 @@ def test_what_belongs_elsewhere_or_does_not_go_together_is_said(text):
 
 @pytest.mark.parametrize("text", LEGAL)
 def test_what_is_unusual_but_works_stays_legal(text):
-    found = protocols.training.find(load(text), options.parse(text)[0])
+    found = find(load(text), options.parse(text)[0])
     assert found == LEGAL[text]
 
 

@@ -199,7 +199,7 @@ def _plain_mmdetection(transfer_id, backbone_path, data, tmp_path, options):
     """What MMDetection's own training says when it reads the config, with data and backbone where they are."""
     loaders = ("train_dataloader.dataset", "val_dataloader.dataset", "test_dataloader.dataset")
     options = PLAIN | {f"{loader}.data_root": str(data) for loader in loaders} | options
-    options |= {"work_dir": str(tmp_path / "plain"), "custom_hooks.0.path": str(backbone_path)}
+    options |= {"work_dir": str(tmp_path / "plain"), "backbone": str(backbone_path)}
     program = f"""
 from mmengine.config import Config
 from mmengine.runner import Runner

@@ -74,7 +74,7 @@ def test_the_pre_trained_pyramid_goes_into_the_neck_bit_for_bit_or_stays_out(fpn
     model = detector(transfer_id, TINY_FPN)
     before = copy.deepcopy(model.state_dict())
     state, _ = backbone.load(fpn_path)
-    weights.load(model, state, protocols.load(transfer_id).custom_hooks[0].get("neck", False))
+    weights.load(model, state, protocols.load(transfer_id).init_neck)
     after = model.state_dict()
     for key, place in carried.items():
         assert torch.equal(after[place], state[key]) and not torch.equal(after[place], before[place]), key

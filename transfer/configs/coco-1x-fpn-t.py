@@ -10,4 +10,4 @@ It differs from coco-1x by the line below alone.
 
 _base_ = "./coco-1x.py"
 
-custom_hooks = [dict(type="BackboneHook", path=None, neck=True), *_base_.custom_hooks[1:]]
+init_neck = True

@@ -8,14 +8,17 @@ Expect: box AP 38.9, AP50 59.2, AP75 42.4 and mask AP 35.4, AP50 56.2, AP75 37.8
 39.5, 59.9, 43.3 and 35.8, 57.0, 38.4 from ReSim-FPN's; 31.0, 49.5, 33.2 and 28.5, 46.8, 30.4 from no pre-training.
 About 9 hours on 8 V100.
 Shorten: --cfg-options max_iters=60 total_batch=2 precise_bn_iters=5 (learning-rate steps and warm-up shrink along), and
-train_dataloader.dataset.pipeline.2.scales="[(333,160),(333,192)]" test_dataloader.dataset.pipeline.1.scale="(333,192)".
-Plain MMDetection: tools/train.py transfer/configs/coco-1x.py --cfg-options custom_hooks.0.path=BACKBONE
+scales="[(333,160),(333,192)]" test_scale="(333,192)".
+Plain MMDetection: tools/train.py transfer/configs/coco-1x.py --cfg-options backbone=BACKBONE
 """
 
 _base_ = ["mmdet::_base_/models/mask-rcnn_r50_fpn.py", "_base_/detectron2.py"]
 
 max_iters = 90000
 expected_data = dict(name="COCO 2017", train_images=117266, test_images=5000, classes=80)
+
+scales = [(1333, short) for short in range(640, 801, 32)]  # width and height at most, one drawn per image
+test_scale = (1333, 800)
 
 # The base freezes norms, stem and res2, and its FPN has no norm.
 norm_cfg = dict(type="SyncBN", requires_grad=True)
@@ -56,7 +59,7 @@ train_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True, poly2mask=False),
     dict(
         type="RandomChoiceResize",
-        scales=[(1333, short) for short in range(640, 801, 32)],
+        scales=scales,
         keep_ratio=True,
         backend="pillow",
     ),
@@ -65,7 +68,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile", imdecode_backend="pillow"),
-    dict(type="Resize", scale=(1333, 800), keep_ratio=True, backend="pillow"),
+    dict(type="Resize", scale=test_scale, keep_ratio=True, backend="pillow"),
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]
 

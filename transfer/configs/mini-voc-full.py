@@ -42,9 +42,9 @@ model = dict(
 )
 
 train_pipeline = _base_.train_pipeline
-train_pipeline[2].scales = [(256, 84), (256, 96), (256, 108)]
+train_pipeline[2].scales = scales = [(256, 84), (256, 96), (256, 108)]
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (256, 96)
+test_pipeline[1].scale = test_scale = (256, 96)
 data_root = "data/mini/VOCdevkit"
 train_dataloader = dict(
     batch_size=total_batch,

@@ -14,9 +14,9 @@ expected_data = dict(name="playing cards", train_images=296, test_images=67, cla
 model = dict(rpn_head=dict(anchor_generator=dict(scales=[3, 6, 12, 24])))
 
 train_pipeline = _base_.train_pipeline
-train_pipeline[2].scales = [(256, 112), (256, 128), (256, 144)]
+train_pipeline[2].scales = scales = [(256, 112), (256, 128), (256, 144)]
 test_pipeline = _base_.test_pipeline
-test_pipeline[1].scale = (256, 128)
+test_pipeline[1].scale = test_scale = (256, 128)
 data_root = "data/cards/VOCdevkit"
 train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
 test_dataloader = dict(batch_size=1, dataset=dict(data_root=data_root, pipeline=test_pipeline))  # sizes differ

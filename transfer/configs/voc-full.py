@@ -6,13 +6,16 @@ Run: resim-bench transfer voc-full --backbone in100-resim-c4 --data data/VOCdevk
 Expect: AP 57.0, AP50 82.4, AP75 63.6 from MoCo-v2's released 200-epoch ImageNet weights (MoCo, detection/README.md, in
 Detectron2; mean of 5 trials, whose standard deviation is .2/.2/.4). About 4 hours on 8 V100.
 Shorten: --cfg-options max_iters=60 total_batch=2 precise_bn_iters=5 (learning-rate steps and warm-up shrink along).
-Plain MMDetection: tools/train.py transfer/configs/voc-full.py --cfg-options custom_hooks.0.path=BACKBONE
+Plain MMDetection: tools/train.py transfer/configs/voc-full.py --cfg-options backbone=BACKBONE
 """
 
 _base_ = ["mmdet::_base_/models/faster-rcnn_r50-caffe-c4.py", "_base_/detectron2.py"]
 
 max_iters = 24000
 expected_data = dict(name="PASCAL VOC 07+12", train_images=16551, test_images=4952, classes=20)
+
+scales = [(1333, short) for short in range(480, 801, 32)]  # width and height at most, one drawn per image
+test_scale = (1333, 800)
 
 # The base is a Caffe ResNet with frozen norms, stem and res2: all of that goes.
 norm_cfg = dict(type="SyncBN", requires_grad=True)
@@ -46,7 +49,7 @@ train_pipeline = [
     dict(type="LoadAnnotations", with_bbox=True),
     dict(
         type="RandomChoiceResize",
-        scales=[(1333, short) for short in range(480, 801, 32)],
+        scales=scales,
         keep_ratio=True,
         backend="pillow",
     ),
@@ -55,7 +58,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile", imdecode_backend="pillow"),
-    dict(type="Resize", scale=(1333, 800), keep_ratio=True, backend="pillow"),
+    dict(type="Resize", scale=test_scale, keep_ratio=True, backend="pillow"),
     dict(type="LoadAnnotations", with_bbox=True),  # after the resize: objects are in the original image's pixels
     dict(type="PackDetInputs", meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")),
 ]

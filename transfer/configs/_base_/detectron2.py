@@ -3,10 +3,12 @@
 custom_imports = dict(imports=["transfer"], allow_failed_imports=False)
 default_scope = "mmdet"
 
-# What `resim-bench transfer` copies to the places below, so that one option changes them all.
+# What a user may change, by a name each: `resim-bench transfer` copies it to the places where MMDetection reads it.
 total_batch = 16
 precise_bn_iters = 200
 classes = None  # those of the training annotations
+backbone = None  # a file; `--backbone` of the suite's command line
+init_neck = False  # start the feature pyramid from the pre-trained one
 
 train_dataloader = dict(
     batch_size=total_batch,

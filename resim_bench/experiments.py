@@ -20,6 +20,16 @@ PAPERS = ROOT / "tables" / "papers"
 GIVEN = Path(__file__).parent / "data" / "given.toml"
 
 
+def require_clone(what: str) -> None:
+    """Refuse what writes into the repository where there is none.
+
+    Raises:
+        UserError: the suite is installed without its repository.
+    """
+    if not (ROOT / ".git").exists():
+        raise UserError(f"{what} writes into tables/records of a clone, and {ROOT} is none: clone the repository")
+
+
 class Experiment(NamedTuple):
     """A backbone and what it is tested on: the pair that a row of a table names."""
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from resim_bench.cli import datasets, machine, results, trainings, weights
-from resim_bench.cli.arguments import Parser, a_count, a_name, a_path, a_seed
+from resim_bench.cli.arguments import Parser, Version, a_count, a_name, a_path, a_seed
 from resim_bench.cli.options import Options
 from resim_bench.errors import INTERRUPTED, UserError
 
@@ -39,6 +39,7 @@ def build_parser() -> Parser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=Version, help="say which version this is")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
     def command(name, function, help, parents=()):  # noqa: A002 (argparse's word)
@@ -156,6 +157,7 @@ def build_parser() -> Parser:
     plans.add_argument("--gpus", type=a_count, metavar="N", help="plan for N GPUs (default: what is here)")
     speed = command("bench", machine.bench, "time the suite against the obvious way of doing the same", [place])
     speed.add_argument("what", choices=(*machine.BENCHES, "all"), help="of what: data, step, ops, tables or all")
+    command("env", machine.show_environment, "say what a report of a problem needs")
     records = command("records", results.records_keep, "keep finished records as evidence", [place])
     records.add_argument("action", choices=("keep",), help="copy the records of --work-dir into tables/records")
     return parser

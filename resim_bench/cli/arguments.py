@@ -18,6 +18,21 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+class Version(argparse.Action):
+    """Prints version and commit, which take a moment to find out."""
+
+    def __init__(self, option_strings, dest, **kwargs):
+        super().__init__(option_strings, dest, nargs=0, **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Exit with code 0."""
+        import importlib.metadata
+
+        from resim_bench.harness import runs
+
+        parser.exit(0, f"resim-bench {importlib.metadata.version('resim-bench')}, commit {runs.commit()}\n")
+
+
 class Parser(argparse.ArgumentParser):
     """argparse whose refusal is one sentence."""
 

@@ -1,11 +1,32 @@
 """Commands that measure the machine: plans and benchmarks."""
 
+import importlib.metadata
 import itertools
 import json
+import platform
 import subprocess
 import sys
 
 from resim_bench.harness import runs
+
+
+def show_environment(args) -> None:
+    """Print what a report of a problem needs: versions, device, commit, which operators there are."""
+    import torch
+
+    from transfer import mmcv_ops
+
+    found = runs.environment()
+    rows = {
+        "suite": f"{importlib.metadata.version('resim-bench')}, commit {found['commit']}",
+        "python": f"{found['versions']['python']} on {platform.platform()}",
+        **{name: found["versions"][name] for name in runs.PACKAGES if name != "resim-bench"},
+        "device": f"{found['device']}, {found['threads']} threads",
+        "GPU": f"CUDA {torch.version.cuda}" if torch.cuda.is_available() else "none",
+        "mmcv's operators": "compiled" if mmcv_ops.is_compiled() else "torchvision's in their place",
+    }
+    for name, value in rows.items():
+        print(f"{name:20}{value}")
 
 
 def plan_runs(args) -> None:

@@ -79,5 +79,6 @@ def records_keep(args) -> None:
     """Copy finished records to tables/records."""
     import tables
 
+    experiments.require_clone("records keep")
     kept = evidence.keep(args.work_dir / "records", tables.RECORDS, tables.file_of)
     print(f"kept {len(kept)} new record{'s' * (len(kept) != 1)} in {tables.RECORDS}")

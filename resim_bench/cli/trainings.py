@@ -102,6 +102,7 @@ def run_study(args) -> None:
     """Run the units of a plan that lack kept records, keep theirs, and print the table."""
     import tables
 
+    experiments.require_clone("a study")
     known = tables.load_studies()
     chosen = experiments.select_one(args.id, known)
     study = known[chosen]

@@ -201,7 +201,7 @@ HOW_TO_GET = {
     "coco": "`resim-bench data get coco` downloads {:.1f} GB",
     "imagenet": "`resim-bench data get imagenet` says how to get it",
     "mini": "`resim-bench mini` generates the scenes",
-    "photos": "docs/findings.md says what the photographs are; your own will do",
+    "photos": "docs/controls.md says what the photographs are; your own will do",
 }
 
 

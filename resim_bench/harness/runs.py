@@ -13,8 +13,8 @@ from pathlib import Path
 
 from resim_bench import files
 from resim_bench.errors import UserError
+from resim_bench.experiments import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "resim-bench")
 
 
@@ -197,11 +197,15 @@ def _remove_empty(folder: Path, above: Path) -> None:
             folder = folder.parent
 
 
-def _commit() -> str:
+def commit() -> str:
+    """This repository's, `-dirty` where tracked files are others; "unknown" outside of a clone."""
+
     def git(*args):
         return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True, check=True).stdout
 
     try:
+        if Path(git("rev-parse", "--show-toplevel").strip()).resolve() != ROOT:
+            return "unknown"  # the environment stands in somebody else's repository
         head = git("rev-parse", "HEAD").strip()
         return head + ("-dirty" if git("status", "--porcelain", "--untracked-files=no").strip() else "")
     except (OSError, subprocess.CalledProcessError):
@@ -230,7 +234,7 @@ def environment() -> dict:
     installed = {name: _version(name) for name in PACKAGES}
     return {
         "versions": {"python": platform.python_version(), **installed},
-        "commit": _commit(),
+        "commit": commit(),
         "device": device(),
         "threads": torch.get_num_threads(),
     }

@@ -84,7 +84,7 @@ def _inside(boxes: Tensor, view_size: int) -> Tensor:
 
 
 class Windows(NamedTuple):
-    """The windows of a batch of N pairs, R a view, for one level.
+    """The windows of a batch of N pairs, R per view, for one level.
 
     Attributes:
         query_boxes, key_boxes: `(N, R, 4)` in pixels of their view.

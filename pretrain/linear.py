@@ -228,7 +228,7 @@ def run(
             "seed": seed,
             "protocol": protocol,
             "overrides": runs.plain(cfg_options or {}),
-            "deviations": runs.deviations(_protocol(shipped, shipped.dataset), protocol),
+            "deviations": runs.differences(_protocol(shipped, shipped.dataset), protocol),
             "data": facts,
             "survey": train.survey.facts(),
             "changes": runner.changes,

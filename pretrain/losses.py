@@ -94,13 +94,6 @@ class _InChunks(torch.autograd.Function):
         return of_losses[:, None] * gradient, None, None, None, None, None
 
 
-def info_nce_in_chunks(
-    query: Tensor,
-    positive: Tensor,
-    negatives: Tensor,
-    temperature: float,
-    own: Tensor | None = None,
-    counts: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def info_nce_in_chunks(query, positive, negatives, temperature, own=None, counts=None) -> tuple[Tensor, Tensor]:
     """As `info_nce`, with at most `CHUNK` logits in memory; only the query has a gradient; `right` is a float."""
     return _InChunks.apply(query, positive, negatives, temperature, own, counts)

@@ -27,7 +27,7 @@ from resim_bench.data.annotation import read_object, read_root
 from resim_bench.data.images import decode
 from resim_bench.errors import UserError
 
-FILE = "monitor.jsonl"  # in the run's directory, a line a reading
+FILE = "monitor.jsonl"  # in the run's directory, a line per reading
 SHOWN = ("cells", "knn", "correspondence", "spread", "loss_instance")  # in a figure
 WINDOW, STRIDE = 3, 2  # cells of C4: the paper's W48-S32, whatever the recipe compares
 NEIGHBOURS = 10

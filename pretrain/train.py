@@ -39,7 +39,7 @@ class EpochLR(LRSchedulerMixin, _ParamScheduler):
     """The learning rate by epoch, in a loop that counts iterations.
 
     Args:
-        epoch_iters: iterations an epoch.
+        epoch_iters: iterations per epoch.
         epochs: of the whole schedule.
         milestones: epochs after which the rate drops to a tenth; without any, the cosine
             lr / 2 (1 + cos(pi epoch / epochs)), constant within an epoch (MoCo).
@@ -101,7 +101,7 @@ def _read(file: Path) -> Config:
 
 
 def options_of_each(pretrain_ids: list[str], cfg_options: dict) -> dict[str, dict]:
-    """The options that each recipe has: of several recipes, not every one has a queue.
+    """For each recipe the options that it has: a MoCo has a queue, a supervised network has none.
 
     Raises:
         UserError: an option that none of them has, or one that one of them cannot have.
@@ -284,7 +284,7 @@ def run(
                 "protocol": run_protocol,
                 "config_digest": record.digest(runs.plain(claim)),
                 "overrides": runs.plain(cfg_options or {}),
-                "deviations": runs.deviations(protocol(shipped, shipped.dataset), run_protocol),
+                "deviations": runs.differences(protocol(shipped, shipped.dataset), run_protocol),
                 "data": facts,
                 "survey": images.survey.facts() if images else {},
                 "changes": trained.changes,

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from resim_bench.settings import Pixels, Schema, Share, Span, one_of, says
 
-cv2.setNumThreads(0)  # views are small, and there is a loader process a core
+cv2.setNumThreads(0)  # views are small, and there is one loader process per core
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet, RGB, of 255
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow and torchvision weigh the channels

@@ -1,4 +1,4 @@
-"""Kept records, folded: a line a trial, a file a study, and a file for each value that trials have in common.
+"""Kept records, folded: a line per trial, a file per study, and a file for each value that trials have in common.
 
     <root>/<study>.jsonl             what one trial found, by its digest what it shares
     <root>/protocols/<digest>.json   a recipe as it resolved, or a protocol; tables/protocols.toml has their digests
@@ -45,7 +45,7 @@ def read(root: Path) -> list[dict]:
             where = f"{file}, line {number},"
             entry = _unfolded(line, Path(root), where, values)
             record.check(entry, where)
-            names = record.trial(entry)
+            names = record.key(entry)
             if names in found:
                 raise UserError(f"{where} records a trial that {found[names]} does, too: delete one of them")
             found[names] = where.rstrip(",")
@@ -64,10 +64,10 @@ def keep(
     Raises:
         UserError: a trial is kept already with another content (evidence is never overwritten); nothing is written.
     """
-    kept = {record.trial(entry): entry for entry in record.read_all(target_root)}
+    kept = {record.key(entry): entry for entry in record.read_all(target_root)}
     new: dict[str, list[dict]] = defaultdict(list)
     for entry in record.read_all(source_root):
-        names = record.trial(entry)
+        names = record.key(entry)
         if trials is not None and names not in trials:
             continue
         if names not in kept:
@@ -79,7 +79,7 @@ def keep(
             )
     for name, entries in new.items():
         write(target_root, name, entries)
-    return [record.trial(entry) for entries in new.values() for entry in entries]
+    return [record.key(entry) for entries in new.values() for entry in entries]
 
 
 def write(root: Path, name: str, entries: Iterable[dict]) -> None:

@@ -17,7 +17,7 @@ from resim_bench.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = ROOT / "tables" / "papers"
-GIVEN = Path(__file__).parent / "data" / "given.toml"
+RELEASED = Path(__file__).parent / "data" / "released.toml"
 
 
 def require_clone(what: str) -> None:
@@ -70,9 +70,9 @@ def of_table(id: str) -> list[Experiment]:
 
 
 @functools.cache
-def given() -> dict[str, dict[str, str]]:
+def released() -> dict[str, dict[str, str]]:
     """The released weights that rows name, by their id `given-…`: `title`, `url` of their authors' page or file."""
-    return tomllib.loads(GIVEN.read_text("utf-8"))
+    return tomllib.loads(RELEASED.read_text("utf-8"))
 
 
 def paired_with(transfer_id: str) -> list[str]:
@@ -89,12 +89,12 @@ def released_for(transfer_id: str) -> list[str]:
 def how_to_get(pretrain_ids: Iterable[str]) -> list[str]:
     """The commands, in backticks, that make or import these backbones."""
     ids = list(dict.fromkeys(pretrain_ids))
-    released = [i for i in ids if i.startswith("given-")]
-    steps = [f"`make pretrain-{family}`" for family in dict.fromkeys(i.split("-")[0] for i in ids if i not in released)]
-    if len(released) == 1:
-        steps.append(f"`resim-bench import FILE --as {released[0]}`")
-    elif released:
-        which = ", ".join(released) if len(released) < 3 else f"{len(released)} released backbones"
+    theirs = [i for i in ids if i.startswith("given-")]
+    steps = [f"`make pretrain-{family}`" for family in dict.fromkeys(i.split("-")[0] for i in ids if i not in theirs)]
+    if len(theirs) == 1:
+        steps.append(f"`resim-bench import FILE --as {theirs[0]}`")
+    elif theirs:
+        which = ", ".join(theirs) if len(theirs) < 3 else f"{len(theirs)} released backbones"
         steps.append(f"`resim-bench import` ({which})")
     return steps
 

@@ -1,4 +1,4 @@
-"""What a detection run leaves behind: one JSON file a trial, facts only, never a verdict or a paper number.
+"""What a detection run leaves behind: one JSON file per trial, facts only, never a verdict or a paper number.
 
     {"schema": 1,
      "pretrain": {"id", "seed", "epochs", "backbone_sha256", "protocol", "overrides", "deviations", "data"},
@@ -47,7 +47,7 @@ def path(root, pretrain_id: str, transfer_id: str, pretrain_seed: int, transfer_
     return Path(root) / pretrain_id / transfer_id / name
 
 
-def trial(record: dict) -> tuple[str, str, int, int]:
+def key(record: dict) -> tuple[str, str, int, int]:
     """What names a trial: pre-training id, transfer id and their two seeds."""
     pretrain, transfer = record["pretrain"], record["transfer"]
     return pretrain["id"], transfer["id"], pretrain["seed"], transfer["seed"]
@@ -110,7 +110,7 @@ def write(root, record: dict) -> Path:
         UserError: the record is incomplete, or has a value (NaN, infinity) that JSON cannot hold.
     """
     _validate(record, "the record")
-    place = path(root, *trial(record))
+    place = path(root, *key(record))
     try:
         record = json.loads(json.dumps(content(record), allow_nan=False))
         text = json.dumps(record | {CHECKSUM: digest(record)}, indent=1, sort_keys=True) + "\n"
@@ -136,7 +136,7 @@ def read(file) -> dict:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is no JSON, perhaps cut short ({error}): delete it and run its trial again") from error
     check(record, str(file))
-    place = path("", *trial(record))
+    place = path("", *key(record))
     if file.resolve().parts[-3:] != place.parts:
         raise UserError(f"{file} holds the record of another trial: move it to {place} in its records folder")
     return record
@@ -162,8 +162,8 @@ def check(record, name: str) -> None:
 def read_all(*roots) -> list[dict]:
     """All records below the roots, sorted by trial; of one trial, those of earlier roots come first.
 
-    A root has a file a trial, as `write` leaves them, or kept ones, as `resim_bench.evidence` folds them. One that does
-    not exist holds no records. Raises UserError at the first that is refused.
+    A root has a file per trial, as `write` leaves them, or kept records, as `resim_bench.evidence` folds them. A root
+    that does not exist holds none. Raises UserError at the first record that is refused.
     """
     from resim_bench import evidence
 
@@ -175,7 +175,7 @@ def read_all(*roots) -> list[dict]:
             if inside[0] not in evidence.FOLDERS and not any(part.startswith(".") for part in inside):
                 records.append(read(file))
         records += evidence.read(root)
-    return sorted(records, key=trial)
+    return sorted(records, key=key)
 
 
 def _validate(record, name: str) -> None:

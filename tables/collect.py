@@ -13,11 +13,11 @@ from tables.paper import Row, Table, load_protocols, load_tables
 from tables.statistics import paired
 
 JUDGED = "judged"  # among a frame's `attrs`: what a study's records say of its claims, by the study's id
-HELD = 2  # images a GPU of the original trainings held: what a batch is padded to depends on it
+HELD = 2  # images per GPU of the original trainings held: what a batch is padded to depends on it
 
 
 def collect(records: Iterable[dict]) -> pd.DataFrame:
-    """One line a table, row and metric, in the paper's order.
+    """One line per table, row and metric, in the paper's order.
 
     `name` is what tells a row from the table's others, `heading` the metric as the table prints it. `attrs` have the
     judged claims of each study (`JUDGED`).
@@ -99,13 +99,13 @@ def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _counting(row: Row, by_experiment: dict, seeds: Collection[int] | None) -> tuple[str, list[dict]]:
-    """The id that a row's records are from, and one record a trial; of all seeds where `seeds` is None."""
+    """The id that a row's records are from, and one record per trial; of all seeds where `seeds` is None."""
     for kept in (_follows, None):  # None keeps all
         for ran in (row.pretrain, row.released):
             first: dict[tuple, dict] = {}
             for record in filter(kept, by_experiment[ran, row.transfer]):
                 if seeds is None or record["pretrain"]["seed"] in seeds:
-                    first.setdefault(records_of_trials.trial(record), record)
+                    first.setdefault(records_of_trials.key(record), record)
             if first:
                 return ran, list(first.values())
     return "", []
@@ -116,7 +116,7 @@ def _follows(record: dict) -> bool:
 
 
 def deviations_of(trials: list[dict]) -> tuple[str, ...]:
-    """How these records deviate, a sentence a setting; empty where all followed their protocols."""
+    """How these records deviate, a sentence per setting; empty where all followed their protocols."""
     named: dict = defaultdict(dict)  # of the runs' values: ordered, each once
     unnamed: dict = {}
     for trial in trials:

@@ -14,7 +14,7 @@ HEADLINES = ("AP", "box_AP", "top1")  # the metric that ranks, the first of thes
 
 
 def leaderboard(records: Iterable[dict]) -> pd.DataFrame:
-    """A line an experiment, data set and way of deviating; of two records of a trial the first counts.
+    """A line per experiment, data set and way of deviating; of two records of a trial the first counts.
 
     Returns:
         A frame with `transfer`, `data` (what tells two folders of one protocol apart), `pretrain`, `metric` (the one
@@ -24,7 +24,7 @@ def leaderboard(records: Iterable[dict]) -> pd.DataFrame:
     """
     trials: dict[tuple, dict] = {}
     for record in records:
-        trials.setdefault(records_of_trials.trial(record), record)
+        trials.setdefault(records_of_trials.key(record), record)
     grouped: dict[tuple, list[dict]] = defaultdict(list)
     for record in trials.values():
         pretrain, transfer = record["pretrain"], record["transfer"]

@@ -37,8 +37,8 @@ class Hypothesis:
 class Study:
     """A plan: the table whose rows are run, each with every seed from the first to the last, and the claims.
 
-    A unit is what is run at a time: all rows with one `seed`, or of a `row` two trials, one a core. Without claims it
-    explores.
+    `unit` says what is run together: all rows with one `seed`, or two seeds of one `row`, each on a core. A study without
+    claims is exploratory.
     """
 
     id: str

@@ -69,7 +69,7 @@ def main() -> None:
             if name not in of_room or name not in before[room]:
                 print(f"{name}: {'new' if name in of_room else 'gone'}")
                 continue
-            for setting, (was, is_now) in runs.deviations(before[room][name], of_room[name]).items():
+            for setting, (was, is_now) in runs.differences(before[room][name], of_room[name]).items():
                 print(f"{name}: {setting} was {was}, is {is_now}")
 
 

@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 from resim_bench.machine.timing import Comparison, compare, seconds
 from transfer.metrics import THRESHOLDS, voc_average_precision
 
-IMAGES, CLASSES, DETECTIONS = 4952, 20, 100  # VOC2007's test, and as many detections an image as Detectron2 keeps
+IMAGES, CLASSES, DETECTIONS = 4952, 20, 100  # VOC2007's test, and as many detections per image as Detectron2 keeps
 FRAME = 500, 375
 
 

@@ -502,7 +502,7 @@ def run_length_problem(code: dict) -> str:
 
 
 def _uncompressed(text: str) -> list[int] | None:
-    """The counts of a compressed code: 5 bits a letter; from the fourth on, differences to the last but one."""
+    """The counts of a compressed code: 5 bits per letter; from the fourth on, differences to the last but one."""
     counts: list[int] = []
     value = shift = 0
     for letter in text:

@@ -47,8 +47,8 @@ def voc_average_precision(
     their order: that of the images, and within an image that of the input.
 
     Args:
-        detections: one dict an image: `boxes` (n, 4), `scores` (n,), `labels` (n,).
-        ground_truth: one dict an image, in the same order: `boxes` (m, 4), `labels` (m,), `difficult` (m,) bool.
+        detections: one dict per image: `boxes` (n, 4), `scores` (n,), `labels` (n,).
+        ground_truth: one dict per image, in the same order: `boxes` (m, 4), `labels` (m,), `difficult` (m,) bool.
             Boxes are continuous (x0, y0, x1, y1); arrays or tensors.
         num_classes: labels are 0 … num_classes - 1. A class without an object that is not difficult is left out of
             the mean; when that leaves no class, the results are NaN.
@@ -305,7 +305,7 @@ class COCOAveragePrecision(BaseMetric):
             self.results.append([{"image_id": sample["img_id"]} | detection for detection in detections])
 
     def compute_metrics(self, results):
-        """The numbers over all images, three a kind."""
+        """The numbers over all images, three per kind."""
         detections = [detection for image in results for detection in image]
         folder = DATASETS.get(self.folder)
         test = folder.read_once(folder.find(self.data_root), "test", "mask" in self.kinds)

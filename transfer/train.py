@@ -100,7 +100,7 @@ def run(
                 "seed": seed,
                 "protocol": protocol,
                 "overrides": runs.plain(cfg_options or {}),
-                "deviations": runs.deviations(protocols.summary(canonical), protocol)
+                "deviations": runs.differences(protocols.summary(canonical), protocol)
                 | _data_deviations(cfg.expected_data, facts),
                 "data": facts,
                 "images_per_process": cfg.total_batch // world_size,

@@ -11,7 +11,7 @@ def list_ids(args) -> None:
     """Print every id with one line about it, and the experiments: which pre-training each protocol is for."""
     sections = {
         "pre-training": {i: experiments.describe(path) for i, path in experiments.pretrain_ids().items()},
-        "released weights": {i: weights["title"] for i, weights in experiments.given().items()},
+        "released weights": {i: weights["title"] for i, weights in experiments.released().items()},
         "transfer": {i: experiments.describe(path) for i, path in experiments.transfer_ids().items()},
         "probes": {i: experiments.describe(path) for i, path in experiments.probe_ids().items()},
         "tables": {i: table["title"] for i, table in experiments.reported_tables().items()},

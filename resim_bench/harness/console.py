@@ -14,7 +14,7 @@ NOISE = (
 )
 
 
-# mmengine's default for several processes, which share the cores: it is meant.
+# mmengine's default for several processes, which share the cores: as it should be.
 warnings.filterwarnings("ignore", message="Setting (OMP|MKL)_NUM_THREADS environment variable")
 
 

@@ -58,7 +58,7 @@ class _Trainings:
         self.stopped = False
 
     def run(self, name: str, arguments: list[str]) -> None:
-        """Do it, and print what it says behind its name."""
+        """Run one training in a process of its own; each line of its output is printed behind its name."""
         process = subprocess.Popen(
             [*COMMAND, *arguments],
             env=os.environ | ONE_THREAD,

@@ -1,6 +1,6 @@
-"""What a training says of itself: one line an interval, which names the bottleneck, and what the loader costs.
+"""The log lines of a training run: one per interval, with its bottleneck and what waiting for data costs.
 
-Nothing here waits for the device in a step: losses are added up where they are, and all are read once an interval.
+Nothing here waits for the device in a step: losses are added up where they are, and all are read once per interval.
 """
 
 import json
@@ -71,7 +71,7 @@ class ProgressHook(LoggerHook):
     """A progress line every `interval` iterations and after the last; tests are logged as mmengine does.
 
     It shows the iteration, the learning rate, the time left, the mean seconds of a step and those in which it waited
-    for the loader, images a second over all processes (a pair of views is one image), the process's peak memory, and
+    for the loader, images per second over all processes (a pair of views is one image), the process's peak memory, and
     the process's losses and accuracies, each the mean over the interval. A run is warned once if its loader starves
     the device after the first interval, in which workers start.
     """

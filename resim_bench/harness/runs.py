@@ -54,7 +54,7 @@ def flatten(value, prefix: str = "") -> dict:
     return leaves
 
 
-def deviations(canonical: dict, run: dict) -> dict[str, list]:
+def differences(canonical: dict, run: dict) -> dict[str, list]:
     """`{setting: [canonical, run]}` for every setting in which the two protocols differ."""
     canonical, run = flatten(plain(canonical)), flatten(plain(run))
     return {
@@ -133,7 +133,7 @@ def _refuse_another(what: str, found: dict, config: dict, old_digest, remedy: st
     data = found.get("data")
     if old_digest and isinstance(data, dict) and isinstance(data.get("digest"), str):
         config = config | {"data": config["data"] | {"digest": old_digest()}}
-    differing = deviations(found, config)
+    differing = differences(found, config)
     if differing:
         key, (before, now) = next(iter(differing.items()))
         more = f" and {len(differing) - 1} more" if len(differing) > 1 else ""

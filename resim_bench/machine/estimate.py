@@ -29,7 +29,7 @@ class Measured(NamedTuple):
 
     Attributes:
         iterations: of the whole run.
-        batch: images an iteration, over all processes.
+        batch: images per iteration, over all processes.
         step: seconds of an iteration in one process, without its data.
         sample: seconds that one image takes to load.
         workers: of the loader, a process.
@@ -152,7 +152,7 @@ def few_iterations(measured: int, batch: int) -> int:
 def from_lines(
     lines: list[dict[str, float]], *, batch: int, measured: int, elapsed: float, fixed: int, peak: int
 ) -> dict[str, float]:
-    """The fields of a `Measured` that follow from its progress lines, one an iteration, and its peak memory.
+    """The fields of a `Measured` that follow from its progress lines, one per iteration, and its peak memory.
 
     Args:
         lines: see `resim_bench.harness.progress.read`.

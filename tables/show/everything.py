@@ -12,7 +12,7 @@ NAMED = 3  # deviations of a line
 
 
 def everything(frame: pd.DataFrame) -> str:
-    """The frame of `tables.leaderboard` as text, a block a protocol."""
+    """The frame of `tables.leaderboard` as text, a block per protocol."""
     if not len(frame):
         return "Nothing has run: `resim-bench mini` is a first experiment.\n"
     blocks = []
@@ -20,7 +20,7 @@ def everything(frame: pd.DataFrame) -> str:
         first = lines.iloc[0]
         titles = ["", "pre-train", first.metric, *first.others, "trials", "deviates in"]
         columns = [Column(title, gap=2 * (i > 0), left=i in (1, len(titles) - 1)) for i, title in enumerate(titles)]
-        rows: list[terminal.Row] = [
+        rows: list[terminal.GridRow] = [
             [
                 str(line.rank) if line.rank else "–",
                 line.pretrain,

@@ -15,7 +15,7 @@ STYLE: Any = {"svg.hashsalt": "resim-bench", "svg.fonttype": "none", "font.size"
 
 
 def draw_study(study: Study, frame: pd.DataFrame, file: Path) -> None:
-    """AP of the study's rows, a panel a group and a column a row, written as SVG or PNG by the file's ending.
+    """AP of the study's rows, one panel per group and one column per row, written as SVG or PNG by the file's ending.
 
     Args:
         frame: made by `tables.collect`.
@@ -46,7 +46,7 @@ def draw_study(study: Study, frame: pd.DataFrame, file: Path) -> None:
 
 
 def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], file: Path) -> None:
-    """What runs read of themselves, a panel a name and a line a run, over iterations.
+    """What runs read of themselves, a panel per name and a line per run, over iterations.
 
     Args:
         runs: by name the readings of a run in order, each with its `iter`.

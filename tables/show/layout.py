@@ -1,4 +1,4 @@
-"""The frame as lines of numbers in words, the same for every format: what stands where, not how it is set."""
+"""Which cells a table has and what stands in them, for every format; how a format draws them is its own matter."""
 
 import math
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def lines(tables: Sequence[Table], frame: pd.DataFrame) -> list[Line]:
 
 
 def headline(frame: pd.DataFrame) -> pd.DataFrame:
-    """One line a row of one table: that of its AP; of box and mask AP the one with the graver verdict."""
+    """One line per row of one table: that of its AP; of box and mask AP the one with the graver verdict."""
     of_ap = frame[frame.metric.map(is_ap)]
     gravity = of_ap.verdict.map({verdict: rank for rank, verdict in enumerate(SEVERITY)})
     graver = of_ap.assign(gravity=gravity).sort_values("gravity", kind="stable").drop_duplicates(["table", "row"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 
-from resim_bench.experiments import given, how_to_get
+from resim_bench.experiments import how_to_get, released
 from tables import claims, studies
 from tables.collect import HELD, JUDGED
 from tables.compare import ABOVE, BELOW, COMPARED, DEVIATES, NO_CHECKPOINT
@@ -127,7 +127,7 @@ def _remarks(tables: Sequence[Table], frame: pd.DataFrame, heads: pd.DataFrame, 
             held[line.held].append(_name(line, by_id, several))
     for images, names in held.items():
         number = " or ".join(map(str, images))
-        items.append(("•", f"{', '.join(names)}: {number} images a process, padded together; in the original, {HELD}."))
+        items.append(("•", f"{', '.join(names)}: {number} images per process, padded together; originally {HELD}."))
     verdicts = {(line.table, line.row): line.verdict for line in heads.itertuples()}
     for line in frame.itertuples():
         if line.verdict in (BELOW, ABOVE) and line.verdict != verdicts[line.table, line.row]:
@@ -177,8 +177,8 @@ def _details(table: Table, frame: pd.DataFrame, several: bool) -> list[Item]:
 
 def _what_ran(table: Table, row: Row, head) -> str:
     trials = layout.counted(head.trials, "trial")
-    released = head.ran.startswith("given-")
-    weights = "the released weights" if released else layout.counted(head.pretrainings, "pre-training")
+    theirs = head.ran.startswith("given-")
+    weights = "the released weights" if theirs else layout.counted(head.pretrainings, "pre-training")
     text = f"{head.ran} under {row.transfer}, {trials} of {weights}, on {head.devices}, commit {head.commits}"
     if head.verdict in COMPARED:
         low, difference, high = (layout.one_decimal(v, signed=True) for v in (head.low, head.difference, head.high))
@@ -197,7 +197,7 @@ def _what_is_missing(table: Table, row: Row) -> str:
 
 
 def _importing(id: str) -> str:
-    source = given().get(id, {}).get("url", "where its authors publish it")
+    source = released().get(id, {}).get("url", "where its authors publish it")
     return f"`resim-bench import FILE --as {id}` (FILE: {source})"
 
 
@@ -205,7 +205,7 @@ def _importing(id: str) -> str:
 
 
 def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
-    """What a study's records say of its claims, an item each; how far it is while seeds are missing."""
+    """What a study's records say of its claims, one item each; how far it is while seeds are missing."""
     study = studies.study_of(table.id)
     ran = studies.seeds_run(study, frame) if study else []
     if not study or not ran or not study.claims:
@@ -235,7 +235,7 @@ def _p(value: float) -> str:
 def on_claims(frame: pd.DataFrame, *sides: str) -> list[Item]:
     """What the summary says in words and how it stands in the numbers of these sides, `reported` or `ours`.
 
-    An item a claim; one without any number to compare is left out.
+    One item per claim; one without any number to compare is left out.
     """
     tables = load_tables()
     items = []

@@ -113,7 +113,7 @@ def _against_earlier(new: pd.DataFrame, kept: pd.DataFrame) -> str:
     experiments = len(both.drop_duplicates(["ran", "transfer"]))
     text = f"{len(both)} numbers stand in kept records, too ({counted(experiments, 'experiment')}): {found}."
     header = ["pre-train", "transfer", "metric", "before", "now", "difference, 95 %", "verdict"]
-    rows: list[terminal.Row] = [
+    rows: list[terminal.GridRow] = [
         [
             line.ran,
             line.transfer,
@@ -148,7 +148,7 @@ def _against_studies(new: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, list[s
         if len(seeds) < len(study.seeds) or not study.claims:
             continue
         table = load_tables()[study.table]
-        rows: list[terminal.Row] = []
+        rows: list[terminal.GridRow] = []
         for line, of_new in zip(
             kept[kept.table == table.id].itertuples(), new[new.table == table.id].itertuples(), strict=True
         ):
@@ -208,7 +208,7 @@ def _grid(frame: pd.DataFrame, signed: bool = False) -> list[str]:
     if not len(frame):
         return []
     header = ["  row", "metric", "paper", "ours", "diff", "95 %", "verdict", "recipe"]
-    rows: list[terminal.Row] = []
+    rows: list[terminal.GridRow] = []
     for id, of_table in frame.groupby("table", sort=False):
         rows.append(str(id))
         for line in of_table.itertuples():

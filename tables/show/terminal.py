@@ -30,7 +30,7 @@ class Column(NamedTuple):
     left: bool = False
 
 
-Row = list[str] | str | Spans  # cells; a line as it is
+GridRow = list[str] | str | Spans  # cells; a line as it is
 
 
 def block(name: str, title: str, body: list[str], items: list[tuple[str, str]]) -> str:
@@ -70,15 +70,15 @@ def grid(tables: Sequence[Table], lines: list[Line], bold: bool = False) -> list
     return typeset
 
 
-def _plain(table: Table, lines: list[Line], bold: bool, gap: int) -> tuple[list[Column], list[Row]]:
-    """A table of our own: a line a row, a group's name on a line above its rows."""
+def _plain(table: Table, lines: list[Line], bold: bool, gap: int) -> tuple[list[Column], list[GridRow]]:
+    """A table of our own: a line per row, a group's name on a line above its rows."""
     indent = "  " if any(line.group for line in lines) else ""
     columns = [Column(f"{indent}pre-train", gap=0, left=True)]
     columns += [Column(plain(table.heading(metric)), gap=gap) for metric in table.metrics] + [Column("trials")]
     verdicts = has_verdicts(lines)
     columns += [Column("verdict", left=True)] * verdicts
     columns += [Column(plain(heading), left=True) for heading in table.further]
-    rows: list[Row] = []
+    rows: list[GridRow] = []
     for group, of_group in groupby(lines, key=lambda line: line.group):
         rows += [plain(group)] if group else []
         for line in of_group:
@@ -88,7 +88,7 @@ def _plain(table: Table, lines: list[Line], bold: bool, gap: int) -> tuple[list[
     return columns, rows
 
 
-def _beside(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[list[Column], list[Row]]:
+def _beside(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[list[Column], list[GridRow]]:
     """`57.1 ± 0.2 (+3.6)` in one column."""
     ran = any(line.ours for line in lines)
     windows = any(line.window for line in lines)
@@ -100,7 +100,7 @@ def _beside(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[lis
         columns += [Column(heading, over) for heading in table.further]
     numbers = [number for line in lines for side in line.sides for number in side.numbers]
     spread = max(len(number.spread) for number in numbers)
-    rows: list[Row] = []
+    rows: list[GridRow] = []
     for line in lines:
         row = ["  " * line.ours + plain(line.label)] + [line.window] * windows
         for side in line.sides:
@@ -113,7 +113,7 @@ def _beside(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[lis
     return columns, rows
 
 
-def _beneath(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[list[Column], list[Row]]:
+def _beneath(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[list[Column], list[GridRow]]:
     """Values in narrow columns; spread, deltas and verdicts of ours in lines of their own under them."""
     columns = [Column("pre-train", gap=0, left=True)]
     for table in tables:
@@ -126,7 +126,7 @@ def _beneath(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[li
     columns.append(Column("verdict", left=True))
     columns += [Column(heading) for table in tables for heading in table.further]
     deltas = f"  − {tables[0].delta_to}"
-    rows: list[Row] = []
+    rows: list[GridRow] = []
     for line in lines:
         numbers = [number for side in line.sides for number in side.numbers]
         label, verdict = ("  ours", "") if line.ours else (plain(line.label), line.sides[0].verdict)
@@ -154,7 +154,7 @@ def _width(text: str) -> int:
     return len(BOLD.sub("", text))
 
 
-def columned(columns: list[Column], rows: list[Row]) -> list[str]:
+def columned(columns: list[Column], rows: list[GridRow]) -> list[str]:
     """Headers, a rule and the rows, every cell in its column."""
     cells = [row for row in rows if isinstance(row, list)]
     widths = [

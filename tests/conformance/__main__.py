@@ -13,7 +13,7 @@ from tests.conformance import certificate, detection, pretraining  # noqa: F401 
 
 def main() -> int:
     """Measure every quantity."""
-    MMLogger.get_instance("certificate", log_level="WARNING")  # MMDetection tells a line a tensor
+    MMLogger.get_instance("certificate", log_level="WARNING")  # MMDetection prints a line per tensor
     torch.set_num_threads(1)  # sums in one order
     started = time.monotonic()
     print(certificate.header())

@@ -107,7 +107,7 @@ def test_micro_batches_train_as_the_whole_batch_does():
 def test_the_recipes_are_moco_s_but_for_the_method():
     for mine, moco in (("in1k-densecl-200ep", "in1k-moco-v2-200ep"), ("mini-densecl", "mini-moco-v2")):
         protocols = [train.protocol(recipe, recipe.dataset) for recipe in map(train.load_recipe, (moco, mine))]
-        assert runs.deviations(*protocols) == {
+        assert runs.differences(*protocols) == {
             "model.type": ["MoCo", "DenseCL"],
             "model.instance_weight": [1.0, 0.5],
             "model.dense_weight": [None, 0.5],

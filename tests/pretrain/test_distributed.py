@@ -40,7 +40,7 @@ def step(name, batch):
 
 
 def half(rank, port, folder):
-    """What one of two processes does: a step a kind of level, the mean over processes written by the first."""
+    """What one of two processes does: a step per kind of level, the mean over processes written by the first."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     part = slice(4 * rank, 4 * rank + 4)

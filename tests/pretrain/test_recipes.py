@@ -91,7 +91,7 @@ def test_the_imagenet_1k_recipes():
 
 
 def test_the_release_s_variant_differs_by_what_the_release_does_otherwise():
-    assert runs.deviations(settings("in1k-resim-fpn-200ep"), settings("in1k-resim-fpn-200ep-release")) == {
+    assert runs.differences(settings("in1k-resim-fpn-200ep"), settings("in1k-resim-fpn-200ep-release")) == {
         "model.levels.p4.negatives": ["windows", "dense"],
         "model.levels.p3.negatives": ["windows", "dense-group"],
         "model.levels.p4.reduction": ["image", "group"],
@@ -116,7 +116,7 @@ def test_supervised_is_what_its_docstring_says():
 
 
 def test_mini_resim_differs_from_mini_moco_as_the_real_ones_do():
-    differing = runs.deviations(settings("mini-moco-v2"), settings("mini-resim-c4"))
+    differing = runs.differences(settings("mini-moco-v2"), settings("mini-resim-c4"))
     assert {key.removeprefix("model.levels.c4.") for key in differing} == {*C4, "model.levels", "views.flip"}
     level = train.load_recipe("mini-resim-c4").model.levels.c4
     assert [level.window / level.map_stride, level.stride / level.map_stride] == [48 / 16, 32 / 16], "in cells of C4"
@@ -140,7 +140,7 @@ def test_mini_resim_differs_from_mini_moco_as_the_real_ones_do():
 )
 def test_a_control_differs_by_what_it_is_about_alone(control, changes):
     base = "mini-moco-v2" if "moco" in control else "mini-resim-c4"
-    differing = runs.deviations(settings(base), settings(control))
+    differing = runs.differences(settings(base), settings(control))
     assert {key.removeprefix("model.levels.c4.") for key in differing} == changes
 
 
@@ -148,7 +148,7 @@ def test_a_control_differs_by_what_it_is_about_alone(control, changes):
 def test_photographs_change_the_data_and_the_epochs_alone(method):
     mini, photos = settings(f"mini-{method}"), settings(f"photos-{method}")
     differing = {"dataset.name", "dataset.images", "dataset.classes"} | ({"epochs"} if method != "random" else set())
-    assert set(runs.deviations(mini, photos)) == differing
+    assert set(runs.differences(mini, photos)) == differing
     steps = [found["epochs"] * (found["dataset.images"] // found["batch"]) for found in (mini, photos)]
     assert steps[1] == pytest.approx(steps[0], rel=0.1)
 
@@ -172,8 +172,8 @@ def test_every_recipe_fits_itself():
 @pytest.mark.parametrize("method", ["moco-v2", "resim-c4"])
 def test_a_variant_of_in100_differs_by_one_value(method):
     base, lr06, k16384 = (settings(f"in100-{method}{variant}") for variant in ("", "-lr06", "-k16384"))
-    assert runs.deviations(base, lr06) == {"optimizer.lr": [0.03, 0.06]}
-    assert runs.deviations(base, k16384) == {"model.queue": [65536, 16384]}
+    assert runs.differences(base, lr06) == {"optimizer.lr": [0.03, 0.06]}
+    assert runs.differences(base, k16384) == {"model.queue": [65536, 16384]}
 
 
 @pytest.mark.parametrize(("images", "queue"), [(12669, 6554), (12669, 1638), (128117, 6554), (4000, 1024)])

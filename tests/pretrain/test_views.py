@@ -18,7 +18,7 @@ from tests.pretrain.helpers import SPEC
 PLAIN = SPEC | {"jitter_p": 0.0, "grayscale_p": 0.0, "blur_p": 0.0}
 RELEASE = SPEC | {"photometric": ("blur", "jitter", "grayscale")}
 
-# Levels of 255. OpenCV rounds where Pillow and torchvision cut off: half a level a step, four steps of jitter at most.
+# Levels of 255. OpenCV rounds where Pillow and torchvision cut off: half a level per step, at most four steps.
 STEP_MOST = 2  # of a pixel; 1 seen, and 2 for saturation, whose matrix OpenCV keeps to 10 bits
 CHAIN_MEAN = 1.5  # over many views; 1.25 seen here, 1.0 on 100 COCO photographs
 CHAIN_WORST = 2.5  # mean of a view; 2.0 seen here, 2.3 on the photographs, where Pillow's hue of 8 bits adds to it

@@ -617,7 +617,7 @@ def test_export_leaves_its_neighbours_alone(tmp_path):
 
 
 def test_every_given_id_says_what_it_is_and_where_it_stands():
-    entries = experiments.given()
+    entries = experiments.released()
     assert "given-moco-v2" in entries and "given-vader" not in entries
     for name, entry in entries.items():
         assert re.fullmatch(r"given-[a-z0-9-]+", name) and entry.keys() == {"title", "url"}, name

@@ -41,7 +41,12 @@ def refused(capsys, *argv):
 def test_list_shows_every_id_with_a_line(capsys):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    known = experiments.pretrain_ids(), experiments.given(), experiments.transfer_ids(), experiments.reported_tables()
+    known = (
+        experiments.pretrain_ids(),
+        experiments.released(),
+        experiments.transfer_ids(),
+        experiments.reported_tables(),
+    )
     known = *known, experiments.probe_ids()
     for name in (name for ids in known for name in ids):
         assert re.search(rf"^  {name} +\S.{{20,}}$", out, re.MULTILINE), name

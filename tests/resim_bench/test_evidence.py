@@ -21,7 +21,7 @@ def test_what_was_folded_comes_back():
     """Whatever was kept since: the first lines of the first files unfold to what stood there before."""
     first = [entry for entry in evidence.read(tables.RECORDS) if entry["finished"] < "2026-11-25"]
     assert len(first) == 126
-    assert record.digest(sorted(first, key=record.trial)) == FOLDED_AT_FIRST
+    assert record.digest(sorted(first, key=record.key)) == FOLDED_AT_FIRST
 
 
 def test_the_kept_evidence_can_be_read():
@@ -39,7 +39,7 @@ def test_keep_folds_what_is_missing_and_only_that(one, tmp_path):  # noqa: F811
     assert evidence.keep(work, kept, by_study) == []
     record.write(work, one)
     assert evidence.keep(work, kept, by_study) == [("in100-moco-v2", "voc-full", 3, 4)]
-    assert evidence.read(kept) == [record.read(record.path(work, *record.trial(one)))]
+    assert evidence.read(kept) == [record.read(record.path(work, *record.key(one)))]
     file = kept / "in100-moco-v2.jsonl"
     before = file.read_bytes()
     record.write(work, changed(one, "transfer.seed", 2))

@@ -49,7 +49,7 @@ def test_released_for():
 
 def test_the_places_close():
     """Every id that a row names has a file or an address, and every other serves a row but for those that say so."""
-    recipes, protocols, given = experiments.pretrain_ids(), experiments.transfer_ids(), experiments.given()
+    recipes, protocols, given = experiments.pretrain_ids(), experiments.transfer_ids(), experiments.released()
     pairs = experiments.experiments()
     released = {i for transfer_id in protocols for i in experiments.released_for(transfer_id)}
     no_row = {name for name, weights in given.items() if weights["title"].endswith("; no row's")}

@@ -108,7 +108,7 @@ def test_nothing_is_read_between_the_lines(build, monkeypatch):
     with HostReads() as reads:
         runner.train()
     assert len(reads.found) == 1, "a loader's iterator draws its seed when it starts"
-    assert len(lists) == 3, "one transfer a line"
+    assert len(lists) == 3, "one transfer per line"
 
 
 @pytest.mark.parametrize(("slow", "warned"), [((), 0), (range(3), 0), (range(5, 15), 1)])

@@ -43,7 +43,7 @@ def test_written_in_its_place_and_read_back_unrounded(one, tmp_path):
     assert place == tmp_path / "in100-moco-v2/voc-full/pretrain-3_transfer-4.json"
     assert record.path(tmp_path, "in100-moco-v2", "voc-full", 3, 4) == place
     assert record.content(record.read(place)) == one
-    assert record.trial(one) == ("in100-moco-v2", "voc-full", 3, 4)
+    assert record.key(one) == ("in100-moco-v2", "voc-full", 3, 4)
     assert os.listdir(place.parent) == [place.name]
     assert place.stat().st_mode & 0o044 == 0o044, "others can read it"
 

@@ -16,8 +16,8 @@ CONFIG = {"protocol": {"lr": 0.1, "scale": (0.2, 1.0)}, "seed": 0, "data": {"dig
 def test_deviations_name_both_values():
     run = {"protocol": {"lr": 0.2, "scale": [0.2, 1.0], "new": 1}, "seed": 0}
     canonical = {"protocol": CONFIG["protocol"], "seed": 0}
-    assert runs.deviations(canonical, run) == {"protocol.lr": [0.1, 0.2], "protocol.new": [None, 1]}
-    assert runs.deviations(CONFIG, runs.plain(CONFIG)) == {}
+    assert runs.differences(canonical, run) == {"protocol.lr": [0.1, 0.2], "protocol.new": [None, 1]}
+    assert runs.differences(CONFIG, runs.plain(CONFIG)) == {}
 
 
 def test_data_digest_sees_names_and_sizes(tmp_path):
@@ -33,8 +33,8 @@ def test_data_digest_sees_names_and_sizes(tmp_path):
 def test_a_content_digest_says_which_part_is_another():
     one = runs.content_digest(lists=[b"a", b"b"], annotations=[b"x"])
     assert one["kind"] == "content"
-    assert set(runs.deviations(one, runs.content_digest(lists=[b"a", b"b"], annotations=[b"y"]))) == {"annotations"}
-    assert set(runs.deviations(one, runs.content_digest(lists=[b"ab"], annotations=[b"x"]))) == {"lists"}
+    assert set(runs.differences(one, runs.content_digest(lists=[b"a", b"b"], annotations=[b"y"]))) == {"annotations"}
+    assert set(runs.differences(one, runs.content_digest(lists=[b"ab"], annotations=[b"x"]))) == {"lists"}
 
 
 class Run:

@@ -206,7 +206,7 @@ def test_details_say_what_stands_behind_each_row(make_record):
 
 
 def test_released_weights_that_are_not_listed_are_still_named(monkeypatch):
-    monkeypatch.setattr("tables.show.prose.given", lambda: {})
+    monkeypatch.setattr("tables.show.prose.released", lambda: {})
     text = flat(shown([], ["in1k-voc"], details=True))
     assert "`resim-bench import FILE --as given-swav` (FILE: where its authors publish it)" in text
 

@@ -132,7 +132,7 @@ def test_anchors_in_the_padding_take_part_and_the_divisor_is_fixed():
     in_all, log2 = 2 * 15 * 6, torch.tensor(2.0).log().item()
     assert rpn_losses("Detectron2RPNHead", nothing, [(32, 48), (16, 16)]) == pytest.approx(in_all * log2 / 512)
     in_images = 15 * 6 + 15 * 1
-    expected = in_images * log2 / (in_images + 2)  # MMDetection counts one positive an image at least
+    expected = in_images * log2 / (in_images + 2)  # MMDetection counts one positive per image at least
     assert rpn_losses("RPNHead", nothing, [(32, 48), (16, 16)]) == pytest.approx(expected)
 
 

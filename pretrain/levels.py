@@ -3,9 +3,6 @@
 from pretrain.encoders import HEADS
 from resim_bench.settings import Schema, Whole, one_of
 
-# Settings that a protocol always has, as it had them before they had defaults; others only where they are not these.
-STATED = ("dim", "anchor", "negatives", "reduction")
-
 
 class Level(Schema):
     """A region loss on a map of the pyramid.
@@ -60,10 +57,10 @@ def levels_of(settings: dict) -> dict[str, Level]:
 
 
 def stated(settings: dict) -> dict:
-    """The settings of levels with those that a protocol always has; what is none stays as it is, to be refused."""
-    known = {source: field.annotation for source, field in Levels.model_fields.items()}
+    """The settings of levels with those that they have by default; what is no level stays as it is, to be refused."""
+    known = {source: field.annotation.model_fields for source, field in Levels.model_fields.items()}
     return {
-        source: level | {name: known[source].model_fields[name].default for name in STATED if name not in level}
+        source: level | {k: f.default for k, f in known[source].items() if k not in level and not f.is_required()}
         if source in known and isinstance(level, dict)
         else level
         for source, level in settings.items()

@@ -37,8 +37,8 @@ class Hypothesis:
 class Study:
     """A plan: the table whose rows are run, each with every seed from the first to the last, and the claims.
 
-    `unit` says what is run together: all rows with one `seed`, or two seeds of one `row`, each on a core. A study without
-    claims is exploratory.
+    `unit` says what runs together: all rows with one `seed`, or two seeds of one `row`, each on a core. Without claims
+    it is exploratory.
     """
 
     id: str

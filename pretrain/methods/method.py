@@ -31,7 +31,7 @@ class Method(BaseModel):
 
     @classmethod
     def complete(cls, model: dict) -> dict:
-        """A recipe's `model` with the settings that its protocol always has."""
+        """A recipe's `model` with what it has by default, so that a protocol states it and an option can change it."""
         return model
 
     @classmethod

@@ -99,7 +99,7 @@ class MoCo(Method):
 
     @classmethod
     def complete(cls, model):
-        """Levels with what their protocol always has."""
+        """With the defaults of its levels."""
         levels = model.get("levels")
         return model | {"levels": stated(levels)} if isinstance(levels, dict) else model
 

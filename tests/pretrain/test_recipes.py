@@ -102,6 +102,21 @@ def test_the_release_s_variant_differs_by_what_the_release_does_otherwise():
     }
 
 
+def test_what_came_later_is_in_no_protocol_that_has_it_as_before():
+    """So that a record of before is of the same protocol; each of these defaults is what the code did then."""
+    assert train.LATER == {
+        "views.blur": "gaussian",
+        "model.levels.*.border": "closed",
+        "model.levels.*.positives": "same",
+        "model.levels.*.head": "conv3x3",
+    }
+    recipe = train.load_recipe("mini-resim-c4")
+    assert recipe.views.blur == "gaussian" and recipe.model.levels.c4.border == "closed"
+    assert "views.blur" not in settings("mini-resim-c4") and "model.levels.c4.border" not in settings("mini-resim-c4")
+    other = train.load_recipe("mini-resim-c4", {"model.levels.c4.border": "open"})
+    assert runs.flatten(train.protocol(other, other.dataset))["model.levels.c4.border"] == "open"
+
+
 @pytest.mark.parametrize(("window", "stride"), [(16, 16), (48, 16), (64, 48)])
 def test_a_row_of_the_ablation_differs_by_its_window_alone(window, stride):
     expected = settings("in100-resim-c4") | {"model.levels.c4.window": window, "model.levels.c4.stride": stride}

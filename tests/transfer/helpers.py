@@ -1,5 +1,9 @@
 """A protocol as it is built, and the values that MoCo's protocols of VOC and COCO have in common."""
 
+import ast
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
@@ -106,6 +110,43 @@ def differences(one_id, other_id):
     """{setting: [one, other]} of two protocols, by what a record says of them."""
     one, other = (protocols.summary(resolved(transfer_id)) for transfer_id in (one_id, other_id))
     return {key: [one.get(key), other.get(key)] for key in one | other if one.get(key) != other.get(key)}
+
+
+def comparisons(row, subject):
+    """What a row compares: (source, found, expected) of each `==` in its lambda, (source, truth, True) of the rest.
+
+    So that a red row says what was found: a lambda alone says False.
+    """
+    source = ast.parse(Path(row.__code__.co_filename).read_text())
+    lambdas = (node for node in ast.walk(source) if isinstance(node, ast.Lambda))
+    node = next(one for one in lambdas if one.lineno == row.__code__.co_firstlineno)  # the outermost of its line
+    names = {**row.__globals__, node.args.args[0].arg: subject}
+
+    def value(part):
+        return eval(compile(ast.Expression(part), "row", "eval"), names)
+
+    return list(_comparisons(node.body, value, names))
+
+
+def _comparisons(node, value, names):
+    if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.And):
+        for part in node.values:
+            yield from _comparisons(part, value, names)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Lambda):
+        names[node.func.args.args[0].arg] = value(node.args[0])
+        yield from _comparisons(node.func.body, value, names)
+    elif isinstance(node, ast.Compare) and all(isinstance(op, ast.Eq) for op in node.ops):
+        sides = [node.left, *node.comparators]
+        for left, right in itertools.pairwise(sides):
+            yield ast.unparse(left), value(left), value(right)
+    else:
+        yield ast.unparse(node), bool(value(node)), True
+
+
+def check_row(name, row, subject):
+    """Hold what a row finds against what it expects."""
+    for source, found, expected in comparisons(row, subject):
+        assert found == expected, f"{name}: {source} is {found!r}, and has to be {expected!r}"
 
 
 SHARED = {

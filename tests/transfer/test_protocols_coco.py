@@ -17,6 +17,7 @@ from tests.transfer.helpers import (
     SHARED,
     Built,
     check_learning_rate,
+    check_row,
     differences,
     kind,
     norms,
@@ -163,7 +164,7 @@ ROWS = {
 
 @pytest.mark.parametrize("row", SHARED | ROWS)
 def test_row(built, row):
-    assert (SHARED | ROWS)[row](built)
+    check_row(row, (SHARED | ROWS)[row], built)
 
 
 def test_the_warm_up_is_detectron2s_at_every_iteration(built):

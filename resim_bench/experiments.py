@@ -8,6 +8,7 @@ import ast
 import difflib
 import fnmatch
 import functools
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from resim_bench.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = ROOT / "tables" / "papers"
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 RELEASED = Path(__file__).parent / "data" / "released.toml"
 
 
@@ -116,6 +118,8 @@ def recipe_file(name: str) -> Path:
     file = Path(name)
     if not file.is_file():
         raise UserError(f"there is no recipe {file}: give a file, or an id of `resim-bench list`")
+    if not ID.fullmatch(file.stem) or file.stem.startswith("given-"):
+        raise UserError(f"{file} gives its runs no name that files and records can have: use letters, digits, - and _")
     if file.stem in known and file.resolve() != known[file.stem]:
         raise UserError(f"{file} has the name of a recipe of the suite: give it another")
     return file

@@ -14,13 +14,13 @@ from before there was one are taken as they are.
 
 import hashlib
 import json
-import re
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from resim_bench import files
 from resim_bench.errors import UserError
+from resim_bench.experiments import ID
 
 SCHEMA = 1
 CHECKSUM = "sha256"
@@ -38,7 +38,6 @@ _SPEC = {
     "seconds": _NUMBER,
     "finished": str,
 }
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def path(root, pretrain_id: str, transfer_id: str, pretrain_seed: int, transfer_seed: int) -> Path:
@@ -188,7 +187,7 @@ def _validate(record, name: str) -> None:
         refuse(f"it has schema {record['schema']!r}, this version reads schema {SCHEMA}")
     _check_types(record, _SPEC, "", refuse)
     for side in ("pretrain", "transfer"):
-        if not _ID.fullmatch(record[side]["id"]):
+        if not ID.fullmatch(record[side]["id"]):
             refuse(f"{side}.id {record[side]['id']!r} is not a plain name")
         if record[side]["seed"] < 0:
             refuse(f"{side}.seed is negative")

@@ -29,8 +29,8 @@ def leaderboard(records: Iterable[dict]) -> pd.DataFrame:
     for record in trials.values():
         pretrain, transfer = record["pretrain"], record["transfer"]
         # The kind of digest has changed, so that what was counted tells data apart.
-        counts = {key: value for key, value in dict(transfer["data"] or {}).items() if "digest" not in key}
-        data = records_of_trials.digest(counts)[:8]
+        seen = transfer["data"] if isinstance(transfer["data"], dict) else {}
+        data = records_of_trials.digest({key: value for key, value in seen.items() if "digest" not in key})[:8]
         grouped[transfer["id"], data, pretrain["id"], deviations_of([record])].append(record)
     order = {id: place for place, id in enumerate(transfer_ids())}
     lines = [_line(transfer, data, id, found, of) for (transfer, data, id, of), found in grouped.items()]

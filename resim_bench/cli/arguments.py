@@ -30,7 +30,8 @@ class Version(argparse.Action):
 
         from resim_bench.harness import runs
 
-        parser.exit(0, f"resim-bench {importlib.metadata.version('resim-bench')}, commit {runs.commit()}\n")
+        print(f"resim-bench {importlib.metadata.version('resim-bench')}, commit {runs.commit()}")
+        parser.exit(0)
 
 
 class Parser(argparse.ArgumentParser):

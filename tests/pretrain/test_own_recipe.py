@@ -109,6 +109,10 @@ def test_a_file_that_is_not_there_or_takes_anothers_name_is_refused(mine, capsys
     assert cli.main(["pretrain", "nowhere.py"]) == 2
     other = mine.rename(mine.with_name("in100-moco-v2.py"))
     assert cli.main(["pretrain", str(other)]) == 2
+    for name in ("my recipe.py", "given-mine.py"):
+        assert cli.main(["pretrain", str(other.rename(other.with_name(name)))]) == 2
+        other = other.with_name(name)
     said = capsys.readouterr().err
+    assert said.count("gives its runs no name that files and records can have") == 2
     assert "there is no recipe nowhere.py: give a file, or an id of `resim-bench list`" in said
     assert "in100-moco-v2.py has the name of a recipe of the suite: give it another" in said

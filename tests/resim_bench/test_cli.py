@@ -363,3 +363,25 @@ def test_a_terminal_that_is_not_utf_8_shows_the_tables():
     command = [sys.executable, "-m", "resim_bench.program", "tables", "mini"]
     shown = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True)
     assert shown.returncode == 0 and shown.stdout.startswith(b"Mini") and not shown.stderr
+
+
+def test_everything_that_ran_is_listed(capsys, tmp_path):
+    assert cli.main(["tables", "--all", "--work-dir", str(tmp_path)]) == 0
+    assert "mini-voc-frozen\n═" in (out := capsys.readouterr().out) and "mini-densecl" in out
+    assert "tables --all prints one report on all records: leave mini out" in refused(capsys, "tables", "mini", "--all")
+    assert "leave --all out" in refused(capsys, "tables", "--check", "--all")
+
+
+def test_version_and_environment_for_a_report(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["--version"])
+    assert end.value.code == 0 and re.match(r"resim-bench \d+\.\d+\.\d+, commit \w+", capsys.readouterr().out)
+    assert cli.main(["env"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n{name} " in said for name in ("python", "torch", "onedl-mmcv", "device", "GPU", "mmcv's operators"))
+
+
+@pytest.mark.parametrize("argv", [["study", "mini"], ["records", "keep"]])
+def test_evidence_is_kept_in_a_clone_alone(capsys, monkeypatch, tmp_path, argv):
+    monkeypatch.setattr(experiments, "ROOT", tmp_path)
+    assert "is none: clone the repository" in refused(capsys, *argv)

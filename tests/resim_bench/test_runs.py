@@ -216,3 +216,14 @@ def test_environment_names_what_decides_numbers():
     assert facts["versions"]["torch"].startswith("2.11")
     assert {"python", "torchvision", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection"} <= facts["versions"].keys()
     assert facts["commit"] and facts["device"] and facts["threads"] >= 1
+
+
+def test_a_record_never_names_the_commit_of_another_repository(tmp_path, monkeypatch):
+    """As where the environment stands in somebody else's checkout."""
+    commit = "git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x"
+    subprocess.run(commit, cwd=tmp_path, shell=True, check=True)
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    assert len(runs.commit()) == 40, "its own"
+    (tmp_path / "lib").mkdir()
+    monkeypatch.setattr(runs, "ROOT", tmp_path / "lib")
+    assert runs.commit() == "unknown"

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import tables
-from resim_bench.experiments import ROOT, transfer_ids
+from resim_bench.experiments import ROOT, released, transfer_ids
 from tables.paper import load_protocols, load_statements
 
 VOC, COCO = ["AP", "AP50", "AP75"], ["box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75"]

@@ -53,6 +53,23 @@ def read(root: Path) -> list[dict]:
     return records
 
 
+def read_all(*roots) -> list[dict]:
+    """All records below the roots, sorted by trial; of one trial, those of earlier roots come first.
+
+    A root has a file per trial, as `record.write` leaves them, or kept records. A root
+    that does not exist holds none. Raises UserError at the first record that is refused.
+    """
+    records = []
+    for root in map(Path, roots):
+        for file in sorted(root.rglob("*.json")):
+            inside = file.relative_to(root).parts
+            # Notebooks and file managers leave copies in hidden folders.
+            if inside[0] not in FOLDERS and not any(part.startswith(".") for part in inside):
+                records.append(record.read(file))
+        records += read(root)
+    return sorted(records, key=record.key)
+
+
 def keep(
     source_root: Path, target_root: Path, file_of: Callable[[dict], str], trials: Container[tuple] | None = None
 ) -> list[tuple]:
@@ -64,9 +81,9 @@ def keep(
     Raises:
         UserError: a trial is kept already with another content (evidence is never overwritten); nothing is written.
     """
-    kept = {record.key(entry): entry for entry in record.read_all(target_root)}
+    kept = {record.key(entry): entry for entry in read_all(target_root)}
     new: dict[str, list[dict]] = defaultdict(list)
-    for entry in record.read_all(source_root):
+    for entry in read_all(source_root):
         names = record.key(entry)
         if trials is not None and names not in trials:
             continue

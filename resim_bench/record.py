@@ -158,25 +158,6 @@ def check(record, name: str) -> None:
         )
 
 
-def read_all(*roots) -> list[dict]:
-    """All records below the roots, sorted by trial; of one trial, those of earlier roots come first.
-
-    A root has a file per trial, as `write` leaves them, or kept records, as `resim_bench.evidence` folds them. A root
-    that does not exist holds none. Raises UserError at the first record that is refused.
-    """
-    from resim_bench import evidence
-
-    records = []
-    for root in map(Path, roots):
-        for file in sorted(root.rglob("*.json")):
-            inside = file.relative_to(root).parts
-            # Notebooks and file managers leave copies in hidden folders.
-            if inside[0] not in evidence.FOLDERS and not any(part.startswith(".") for part in inside):
-                records.append(read(file))
-        records += evidence.read(root)
-    return sorted(records, key=key)
-
-
 def _validate(record, name: str) -> None:
     def refuse(problem: str):
         raise UserError(f"{name} is no valid record: {problem}")

@@ -1,6 +1,6 @@
 """Records and the paper's numbers become tables and verdicts; no torch, so it answers at once.
 
-    frame = tables.collect(resim_bench.record.read_all("work_dirs/records", tables.RECORDS))
+    frame = tables.collect(resim_bench.evidence.read_all("work_dirs/records", tables.RECORDS))
     print(tables.render(frame))
 
 `collect` computes (one tidy pandas frame), `render` only prints that frame, `regress` holds it against the paper and

@@ -39,7 +39,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import tables
-from resim_bench import backbone, cli, record
+from resim_bench import backbone, cli, evidence, record
 from resim_bench.data import catalogue, fetch, scenes
 from resim_bench.harness import checkpoint, parallel, runs
 from tests.resim_bench.test_data import Server, part, zipped
@@ -198,7 +198,7 @@ def _run_export(folder: Path) -> int | None:
     return cli.main(["export", str(folder / "b.safetensors"), str(folder / "out" / "b.pkl")])
 
 
-_KEPT = record.read_all(tables.RECORDS)
+_KEPT = evidence.read_all(tables.RECORDS)
 
 
 def _records(folder: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 import tables
-from resim_bench import record
+from resim_bench import evidence
 from resim_bench.experiments import ROOT
 
 FIGURE = ROOT / "docs" / "mini-study.svg"
@@ -21,6 +21,6 @@ def test_the_readme_shows_the_table_of_the_records():
 
 
 def test_the_figure_is_that_of_the_records(tmp_path):
-    frame = tables.collect(record.read_all(tables.RECORDS))
+    frame = tables.collect(evidence.read_all(tables.RECORDS))
     tables.draw_study(tables.load_studies()["mini"], frame, tmp_path / "drawn.svg")
     assert (tmp_path / "drawn.svg").read_bytes() == FIGURE.read_bytes()

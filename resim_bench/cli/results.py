@@ -3,7 +3,7 @@
 import sys
 import textwrap
 
-from resim_bench import evidence, experiments, record
+from resim_bench import evidence, experiments
 from resim_bench.errors import UserError
 
 
@@ -41,7 +41,7 @@ def print_tables(args) -> int:
     if args.check:
         text, code = tables.regress(new, kept)
     elif args.all:
-        text, code = tables.everything(tables.leaderboard(record.read_all(new, kept))), 0
+        text, code = tables.everything(tables.leaderboard(evidence.read_all(new, kept))), 0
     else:
         bold = sys.stdout.isatty()
         text, code = tables.report([new, kept], args.id or None, args.format, args.details, bold), 0
@@ -71,7 +71,7 @@ def draw(args) -> None:
         runs = {f"{file.parts[-3]}, {file.parts[-2]}": monitor.curves(file.parent) for file in files}
         tables.draw_curves(runs, monitor.SHOWN, args.file)
     else:
-        tables.draw_study(studies[chosen], tables.collect(record.read_all(tables.RECORDS)), args.file)
+        tables.draw_study(studies[chosen], tables.collect(evidence.read_all(tables.RECORDS)), args.file)
     print(f"wrote {args.file}")
 
 

@@ -107,7 +107,7 @@ def run_study(args) -> None:
     chosen = experiments.select_one(args.id, known)
     study = known[chosen]
     units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in unit} for unit in tables.units(study)]
-    kept = set(map(record.key, record.read_all(tables.RECORDS)))
+    kept = set(map(record.key, evidence.read_all(tables.RECORDS)))
     lacking = [{names: trial for names, trial in unit.items() if names not in kept} for unit in units]
     lacking = [unit for unit in lacking if unit]
     print(f"{chosen}: {len(units) - len(lacking)} of {len(units)} units have run", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from resim_bench import record
+from resim_bench import evidence, record
 from tables import compare
 from tables.claims import gains
 from tables.collect import collect
@@ -37,7 +37,7 @@ def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
     Raises:
         UserError: a broken record.
     """
-    new, kept = record.read_all(new_root), record.read_all(kept_root)
+    new, kept = evidence.read_all(new_root), evidence.read_all(kept_root)
     frame = collect([*new, *kept])
     known = [record.content(one) for one in kept]
     others = [one for one in new if record.content(one) not in known]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from resim_bench import record
+from resim_bench import evidence
 from resim_bench.errors import UserError
 from tables.collect import collect
 from tables.compare import COMPARED
@@ -35,7 +35,7 @@ def report(
     Raises:
         UserError: no such table or format, or a broken record.
     """
-    return render(collect(record.read_all(*record_roots)), only, form, details, bold)
+    return render(collect(evidence.read_all(*record_roots)), only, form, details, bold)
 
 
 def render(

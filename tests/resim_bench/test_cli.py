@@ -15,7 +15,7 @@ import torchvision
 
 import tables
 from pretrain import monitor
-from resim_bench import backbone, cli, experiments, record
+from resim_bench import backbone, cli, evidence, experiments, record
 from resim_bench.machine import estimate, timing
 
 
@@ -278,7 +278,7 @@ def test_a_study_goes_on_where_it_stopped_and_keeps_its_records(units, tmp_path,
     seeds = list(tables.load_studies()["mini"].seeds)
     assert cli.main(["study", "mini", "--units", "2"]) == 0
     assert units == seeds[:2]
-    assert len(record.read_all(tmp_path / "kept")) == 2 * 6
+    assert len(evidence.read_all(tmp_path / "kept")) == 2 * 6
     out = capsys.readouterr().out
     assert (
         f"mini: 0 of {len(seeds)} units have run\nmini: 1 of {len(seeds)} units have run; this one took 0 min\n" in out
@@ -298,7 +298,7 @@ def test_controls_run_two_trials_of_a_row_at_a_time_beside_what_the_study_kept(u
     assert f"mini-controls: 4 of {2 * rows} units have run" in capsys.readouterr().out
     assert cli.main(["study", "mini-controls", "--units", "1"]) == 0
     assert units == [1, 2, 3]
-    kept = {entry["pretrain"]["id"] for entry in record.read_all(tmp_path / "kept")}
+    kept = {entry["pretrain"]["id"] for entry in evidence.read_all(tmp_path / "kept")}
     kept -= {pair.pretrain_id for pair in experiments.of_table("mini")}
     assert kept == {"mini-resim-c4-permuted"}, "reported before any other"
     out = capsys.readouterr().out

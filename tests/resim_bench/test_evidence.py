@@ -9,7 +9,7 @@ from resim_bench import evidence, record
 from resim_bench.errors import UserError
 from tests.resim_bench.test_record import changed, one  # noqa: F401 (a fixture)
 
-# sha256 of the 126 records that were a file each until they were folded, in the order of `record.read_all`.
+# sha256 of the 126 records that were a file each until they were folded, in the order of `evidence.read_all`.
 FOLDED_AT_FIRST = "52fa09c4b5e8c9a14a2c69a2b7bf1efca900f1f2506d51e4012ff0292b725dad"
 
 
@@ -45,7 +45,7 @@ def test_keep_folds_what_is_missing_and_only_that(one, tmp_path):  # noqa: F811
     record.write(work, changed(one, "transfer.seed", 2))
     assert [trial[3] for trial in evidence.keep(work, kept, by_study)] == [2]
     assert file.read_bytes().startswith(before) and file.read_bytes().count(b"\n") == 2, "behind the others"
-    assert evidence.keep(work, kept, by_study) == [] and len(record.read_all(kept)) == 2
+    assert evidence.keep(work, kept, by_study) == [] and len(evidence.read_all(kept)) == 2
     assert {path.name for path in kept.iterdir()} == {"in100-moco-v2.jsonl", "protocols", "facts"}
     assert len(list((kept / "protocols").iterdir())) == 1, "both sides and both trials have the same"
 
@@ -72,7 +72,7 @@ def test_evidence_is_never_overwritten(one, tmp_path):  # noqa: F811
     record.write(work, changed(one, "transfer.seed", 0))
     with pytest.raises(UserError, match="already records the trial in100-moco-v2/voc-full/.* with another content"):
         evidence.keep(work, kept, by_study)
-    assert [record.content(entry) for entry in record.read_all(kept)] == [one], "nothing is kept"
+    assert [record.content(entry) for entry in evidence.read_all(kept)] == [one], "nothing is kept"
 
 
 def _cut(file, value):
@@ -116,4 +116,4 @@ def test_what_is_wrong_is_said(one, tmp_path, spoil, sentence):  # noqa: F811
     (value,) = (tmp_path / "kept" / "protocols").iterdir()
     spoil(tmp_path / "kept" / "in100-moco-v2.jsonl", value)
     with pytest.raises(UserError, match=sentence):
-        record.read_all(tmp_path / "kept")
+        evidence.read_all(tmp_path / "kept")

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from resim_bench import record
+from resim_bench import evidence, record
 from resim_bench.errors import UserError
 
 
@@ -134,7 +134,7 @@ def test_read_refuses_what_is_no_record(one, tmp_path, content):
     place = record.write(tmp_path, one)
     place.write_bytes(content)
     with pytest.raises(UserError, match="is no JSON, perhaps cut short|not a JSON object") as refusal:
-        record.read_all(tmp_path)
+        evidence.read_all(tmp_path)
     assert str(place) in str(refusal.value)
 
 
@@ -148,7 +148,7 @@ def test_copies_in_hidden_folders_are_no_records(one, tmp_path):
     copy = place.parent / ".ipynb_checkpoints" / f"{place.stem}-checkpoint.json"
     copy.parent.mkdir()
     copy.write_bytes(place.read_bytes())
-    assert [record.content(each) for each in record.read_all(tmp_path)] == [one]
+    assert [record.content(each) for each in evidence.read_all(tmp_path)] == [one]
 
 
 def test_read_all_sorts_by_trial_and_earlier_roots_come_first(one, tmp_path):
@@ -156,7 +156,7 @@ def test_read_all_sorts_by_trial_and_earlier_roots_come_first(one, tmp_path):
     record.write(tmp_path / "a", changed(one, "transfer.seed", 9))
     record.write(tmp_path / "b", changed(changed(one, "transfer.seed", 9), "commit", "other"))
     record.write(tmp_path / "b", changed(one, "pretrain.id", "a-first"))
-    found = record.read_all(tmp_path / "a", tmp_path / "b", tmp_path / "absent")
+    found = evidence.read_all(tmp_path / "a", tmp_path / "b", tmp_path / "absent")
     assert [(item["pretrain"]["id"], item["transfer"]["seed"], item["commit"]) for item in found] == [
         ("a-first", 4, "abc"),
         ("in100-moco-v2", 9, "abc"),

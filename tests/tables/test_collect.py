@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import tables
-from resim_bench import record
+from resim_bench import evidence, record
 from tables import compare
 from tables.statistics import paired
 
@@ -118,7 +118,7 @@ def test_one_trial_counts_once_and_the_first_root_is_believed(make_record, tmp_p
     record.write(tmp_path / "work_dirs", make_record(*RESIM, ap=56.0))
     record.write(tmp_path / "committed", make_record(*RESIM, ap=40.0))
     record.write(tmp_path / "committed", make_record(*RESIM, ap=57.0, seeds=(0, 1)))
-    line = lines(record.read_all(tmp_path / "work_dirs", tmp_path / "committed")).loc["AP"]
+    line = lines(evidence.read_all(tmp_path / "work_dirs", tmp_path / "committed")).loc["AP"]
     assert (line.ours, line.trials) == (56.5, 2)
 
 

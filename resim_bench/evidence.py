@@ -27,6 +27,7 @@ SHARED = {  # what is folded, and into which folder
     ("transfer", "survey"): "facts",
     ("versions",): "facts",
 }
+LOCK = ".lock"
 FOLDERS = tuple(dict.fromkeys(SHARED.values()))
 
 
@@ -56,15 +57,16 @@ def read(root: Path) -> list[dict]:
 def read_all(*roots) -> list[dict]:
     """All records below the roots, sorted by trial; of one trial, those of earlier roots come first.
 
-    A root has a file per trial, as `record.write` leaves them, or kept records. A root
-    that does not exist holds none. Raises UserError at the first record that is refused.
+    A root has a file per trial, as `record.write` leaves them, or kept records. A root that does not exist holds none.
+    Raises UserError at the first record that is refused.
     """
     records = []
     for root in map(Path, roots):
         for file in sorted(root.rglob("*.json")):
             inside = file.relative_to(root).parts
             # Notebooks and file managers leave copies in hidden folders.
-            if inside[0] not in FOLDERS and not any(part.startswith(".") for part in inside):
+            shared = inside[0] in FOLDERS and len(inside) == 2  # a record stands one folder deeper
+            if not shared and not any(part.startswith(".") for part in inside):
                 records.append(record.read(file))
         records += read(root)
     return sorted(records, key=record.key)
@@ -79,8 +81,24 @@ def keep(
         file_of: the name of the file that a record belongs into, without an ending.
 
     Raises:
-        UserError: a trial is kept already with another content (evidence is never overwritten); nothing is written.
+        UserError: a trial is kept already with another content (evidence is never overwritten), or another process
+            keeps records there; nothing is written.
     """
+    target_root.mkdir(parents=True, exist_ok=True)
+    with files.locked(target_root / LOCK, str(target_root)):
+        return _keep(source_root, target_root, file_of, trials)
+
+
+def refuse_locked(root: Path) -> None:
+    """Refuse where another process keeps records; the lock that a killed one left goes.
+
+    Raises:
+        UserError: as above.
+    """
+    files.refuse_locked(Path(root) / LOCK, str(root))
+
+
+def _keep(source_root, target_root, file_of, trials) -> list[tuple]:
     kept = {record.key(entry): entry for entry in read_all(target_root)}
     new: dict[str, list[dict]] = defaultdict(list)
     for entry in read_all(source_root):

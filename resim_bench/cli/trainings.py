@@ -103,6 +103,7 @@ def run_study(args) -> None:
     import tables
 
     experiments.require_clone("a study")
+    evidence.refuse_locked(tables.RECORDS)
     known = tables.load_studies()
     chosen = experiments.select_one(args.id, known)
     study = known[chosen]

@@ -50,6 +50,11 @@ def test_keep_folds_what_is_missing_and_only_that(one, tmp_path):  # noqa: F811
     assert len(list((kept / "protocols").iterdir())) == 1, "both sides and both trials have the same"
 
 
+def test_a_recipe_may_be_called_as_a_folder_of_values(one, tmp_path):  # noqa: F811
+    record.write(tmp_path, changed(one, "pretrain.id", "facts"))
+    assert [entry["pretrain"]["id"] for entry in evidence.read_all(tmp_path)] == ["facts"]
+
+
 def test_only_the_trials_that_are_asked_for(one, tmp_path):  # noqa: F811
     record.write(tmp_path / "work", one)
     record.write(tmp_path / "work", changed(one, "transfer.seed", 2))

@@ -3,6 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/resim-bench
+# One process per GPU: GPUS=8, or all that are here. Of several nodes (NODES=2) each starts the same command, with
+# MASTER=HOST:PORT of one of them.
+ifndef GPUS
+GPUS := $(or $(filter-out 0,$(shell nvidia-smi --list-gpus 2>/dev/null | wc -l)),1)
+endif
+NODES ?= 1
+MEET := $(if $(MASTER),--nnodes=$(NODES) --rdzv-backend=c10d --rdzv-endpoint=$(MASTER),--standalone)
+MANY := $(filter-out 1,$(GPUS) $(NODES))
+START := $(if $(MANY),$(BIN)/torchrun $(MEET) --nproc-per-node=$(GPUS) --no-python $(RUN),$(RUN))
+JOINED := $(if $(MANY),--launcher pytorch)
 
 .PHONY: help mini mini-study mini-controls photos test certify pin format check tables regress list data bench
 .DEFAULT_GOAL := help
@@ -24,10 +34,10 @@ photos: $(RUN)
 	@$(RUN) study photos-coco $(ARGS)
 
 pretrain-%: $(RUN)
-	@$(RUN) pretrain '$**' --resume $(ARGS)
+	@$(START) pretrain '$**' --resume $(JOINED) $(ARGS)
 
 transfer-%: $(RUN)
-	@$(RUN) transfer $* --resume $(ARGS)
+	@$(START) transfer $* --resume $(JOINED) $(ARGS)
 
 tables list data: $(RUN)
 	@$(RUN) $@ $(ARGS)

@@ -276,6 +276,7 @@ def _runner_config(config: Config, backbone: Path, root: Path, seed: int, images
                 by_epoch=False,
             ),
             default_hooks=dict(logger=dict(type="LoggerHook", interval=config.log_interval)),
+            custom_hooks=[dict(type="Float32Hook")],
         )
     )
 

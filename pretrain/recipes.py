@@ -26,7 +26,7 @@ from resim_bench.settings import (
     says,
 )
 
-OPTIM_WRAPPER = {"float32": "OptimWrapper", "bfloat16": "Bfloat16OptimWrapper"}
+OPTIM_WRAPPER = {"float32": "OptimWrapper", "tf32": "OptimWrapper", "bfloat16": "Bfloat16OptimWrapper"}
 
 
 class SGD(Schema):

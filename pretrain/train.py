@@ -207,7 +207,10 @@ def runner_config(recipe: Config, dataset: dict, images: int, world_size: int) -
                 by_epoch=False,
             ),
             default_hooks=dict(logger=dict(type="LoggerHook", interval=recipe.log_interval)),
-            custom_hooks=[monitored] if recipe.monitor.every else [],
+            custom_hooks=[
+                dict(type="Float32Hook", tf32=recipe.precision == "tf32"),
+                *([monitored] if recipe.monitor.every else []),
+            ],
         )
     )
 

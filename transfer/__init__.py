@@ -22,5 +22,5 @@ def _print_log_without_onedl(msg, *args, **kwargs):
 mmengine.logging.print_log = _print_log_without_onedl
 mmcv_ops.install()
 
-from resim_bench.harness import draws  # noqa: E402, F401  (registers the sampler that the configs name)
+from resim_bench.harness import draws, precision  # noqa: E402, F401  (the configs name a sampler and a hook of theirs)
 from transfer import coco, heads, hooks, metrics, voc  # noqa: E402, F401

@@ -1,4 +1,4 @@
-"""What the protocols ask of the training loop: the pre-trained weights, precise batch norm, plain float32."""
+"""What the protocols ask of the training loop: the pre-trained weights, precise batch norm."""
 
 import copy
 from itertools import islice
@@ -149,17 +149,3 @@ def _continued(runner) -> DataLoader:
         collate_fn=loader.collate_fn,
         worker_init_fn=loader.worker_init_fn,
     )
-
-
-@HOOKS.register_module()
-class Float32Hook(Hook):
-    """Convolutions in float32, as on the GPUs of 2020: cuDNN would use TF32 by default. Restored after the run."""
-
-    def before_run(self, runner):
-        """Switch TF32 off."""
-        self.before = torch.backends.cudnn.allow_tf32
-        torch.backends.cudnn.allow_tf32 = False
-
-    def after_run(self, runner):
-        """Back to what it was."""
-        torch.backends.cudnn.allow_tf32 = self.before

@@ -21,7 +21,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from resim_bench import files
 from resim_bench.errors import UserError
-from resim_bench.harness import draws, progress, runs  # noqa: F401 (they register hooks)
+from resim_bench.harness import draws, precision, progress, runs  # noqa: F401 (they register hooks)
 from resim_bench.harness.checkpoint import read_checkpoint
 from resim_bench.harness.console import is_for_the_console, say
 from resim_bench.harness.launch import join_processes, on_main_process

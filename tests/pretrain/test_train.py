@@ -298,7 +298,7 @@ def test_skipped_draws_are_the_ones_that_follow():
         ({"model.bn_group": 3}, "batch of 8 is not a multiple of the batch-norm group of 3"),
         ({"views.flip": "independent"}, 'a recipe with levels needs views.flip="shared"'),
         ({"micro_batch": 6}, "micro_batch of 6 is not a multiple of the batch-norm group"),
-        ({"precision": "int8"}, "precision is 'int8': give float32 or bfloat16"),
+        ({"precision": "int8"}, "precision is 'int8': give float32, tf32 or bfloat16"),
         ({"model.levels.c4.anchor": "centre"}, "anchor is 'centre': give query, overlap or view"),
         ({"optimizer.lrr": 1}, "no setting optimizer.lrr: optimizer has type, lr, momentum, weight_decay"),
         ({"optimiser.lr": 1}, "no setting optimiser.lr: the top level has model, .*optimizer"),

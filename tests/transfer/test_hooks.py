@@ -155,12 +155,3 @@ def test_all_processes_end_with_the_statistics_of_all():
     hooks.population_statistics([layer], layer, batches)
     torch.testing.assert_close(torch.tensor(found[0][1]), layer.running_mean)
     torch.testing.assert_close(torch.tensor(found[0][2]), layer.running_var)
-
-
-def test_tf32_is_off_during_the_run_only():
-    before = torch.backends.cudnn.allow_tf32
-    hook = hooks.Float32Hook()
-    hook.before_run(None)
-    assert torch.backends.cudnn.allow_tf32 is False
-    hook.after_run(None)
-    assert torch.backends.cudnn.allow_tf32 == before

@@ -183,7 +183,7 @@ class MoCo(Method):
         """Let the key encoder follow, and encode the key views."""
         self._follow()
         precision = self.queue.dtype
-        embedding, maps = self._encode_keys(normalise(key).to(precision))
+        embedding, maps = self._encode_keys(key)
         with self._full_precision(key):
             local = self.local_keys({name: m.to(precision) for name, m in maps.items()}, windows)
         return Keys(embedding.to(precision), local)
@@ -252,13 +252,14 @@ class MoCo(Method):
         torch._foreach_add_(keys, queries, alpha=1 - self.momentum)
 
     def _encode_keys(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Encode keys in batch-norm groups of shuffled images, so that statistics give no positive away."""
-        everyone = all_gather(images)
+        """Encode key views in batch-norm groups of shuffled images, so that statistics give no positive away."""
+        everyone = all_gather(images)  # as bytes, a quarter of what they are once they are normalised
         order = torch.randperm(len(everyone), device=images.device)
         if world_size() > 1:
             torch.distributed.broadcast(order, src=0)
         own = slice(rank() * len(images), (rank() + 1) * len(images))
-        embedding, maps = encode(self.encoder_k, everyone[order[own]], self.bn_group)
+        mine = normalise(everyone[order[own]]).to(self.queue.dtype)
+        embedding, maps = encode(self.encoder_k, mine, self.bn_group)
         place = order.argsort()[own]
         return all_gather(embedding)[place], {name: all_gather(m)[place] for name, m in maps.items()}
 

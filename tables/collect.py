@@ -87,7 +87,8 @@ def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with a study's verdict at each row that a claim puts above another, like `above MoCo-v2: holds`."""
-    frame.attrs[JUDGED] = {id: studies.judge(study, frame) for id, study in studies.load_studies().items()}
+    found = {id: studies.judge(study, frame) for id, study in studies.load_studies().items()}
+    frame.attrs[JUDGED] = _Judgements(found)
     for id, found in frame.attrs[JUDGED].items():
         of_study = frame.table == studies.load_studies()[id].table
         for judged in found:
@@ -96,6 +97,13 @@ def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:
                 place = of_study & (frame.name == judged.claim.above[0]) & (frame.metric == judged.metric)
                 frame.loc[place, "verdict"] = f"above {below}: {judged.verdict}"
     return frame
+
+
+class _Judgements(dict):
+    """By study; pandas copies a frame's `attrs` deeply at every step, which these need not be."""
+
+    def __deepcopy__(self, memo):
+        return self
 
 
 def _counting(row: Row, by_experiment: dict, seeds: Collection[int] | None) -> tuple[str, list[dict]]:

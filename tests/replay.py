@@ -1,7 +1,7 @@
 """The first losses of a seed of the mini study, as a run gives them today.
 
 `python -m tests.replay` writes them to tests/replay.json. The study's own run logged a mean of 12.4113, of it 5.9827
-the instances' and 6.4286 the regions'. Since the region loss is computed in chunks it is 12.4165, 5.9838 and 6.4327:
+the instances' and 6.4286 the regions'. Since the region loss is computed in chunks it is 12.4014, 5.9845 and 6.4169:
 the first step differs by 1e-6, and what rounding moves grows from step to step.
 """
 

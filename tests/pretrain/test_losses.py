@@ -128,6 +128,24 @@ def test_chunks_change_nothing(kind, chunk, monkeypatch):
     assert torch.autograd.gradcheck(lambda q: region_loss(q, key, valid, TAU, negatives)[0], query)
 
 
+@pytest.mark.parametrize("with_own", [False, True])
+@pytest.mark.parametrize("with_counts", [False, True])
+def test_chunks_are_the_equation_and_its_gradient(with_own, with_counts, monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", 40)
+    rng = torch.Generator().manual_seed(1)
+    query, positive = F.normalize(torch.randn(2, 9, 6, generator=rng, dtype=torch.float64), dim=2)
+    negatives = F.normalize(torch.randn(13, 6, generator=rng, dtype=torch.float64), dim=1)
+    own = torch.arange(9) if with_own else None
+    counts = torch.rand(13, generator=rng) < 0.5 if with_counts else None
+    found = []
+    for function in (info_nce, losses.info_nce_in_chunks):
+        of = query.clone().requires_grad_()
+        value, right = function(of, positive, negatives, TAU, own, counts)
+        (value * torch.arange(9)).sum().backward()
+        found.append((value.detach(), right.double(), of.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-12, atol=1e-13)
+
+
 class Largest(TorchDispatchMode):
     """The number of values of the largest tensor that any operation makes."""
 

@@ -18,7 +18,11 @@ def started(tmp_path, *words, gpus_here=0):
     tool.write_text("#!/bin/sh\n" + "echo a GPU\n" * gpus_here)
     tool.chmod(0o755)
     places = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    places = {name: value for name, value in places.items() if name not in ("GPUS", "NODES", "MASTER", "MAKEFLAGS")}
+    places = {
+        name: value
+        for name, value in places.items()
+        if name not in ("GPUS", "NODES", "MASTER", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
     said = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, env=places, check=True)
     return " ".join(said.stdout.splitlines()[-1].split())
 

@@ -5,10 +5,12 @@ frame of the image after the shared flip, so that a window goes from view to vie
 R_K(R_Q^-1(window)), without a term for the flip.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from pretrain.levels import Level
 
 SLACK = 1e-4  # px; what float32 arithmetic may add to a box that ends exactly at the border
 
@@ -99,7 +101,7 @@ class Windows(NamedTuple):
     rows: tuple[Tensor, ...]
 
 
-def batch_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, level: Any, group: int) -> Windows:
+def batch_windows(query_crop: Tensor, key_crop: Tensor, view_size: int, level: Level, group: int) -> Windows:
     """All windows of a batch for one level of a recipe, where they lie in the key view, and which of them count.
 
     Args:

@@ -43,13 +43,13 @@ def read(root: Path) -> list[dict]:
     records = []
     for file in sorted(Path(root).glob("*.jsonl")):
         for number, line in enumerate(_lines(file), 1):
-            where = f"{file}, line {number},"
+            where = f"line {number} of {file}"
             entry = _unfolded(line, Path(root), where, values)
             record.check(entry, where)
             names = record.key(entry)
             if names in found:
                 raise UserError(f"{where} records a trial that {found[names]} does, too: delete one of them")
-            found[names] = where.rstrip(",")
+            found[names] = where
             records.append(entry)
     return records
 
@@ -163,7 +163,9 @@ def _lines(file: Path) -> list[dict]:
             if not isinstance(entry, dict) or not all(isinstance(entry.get(s), dict) for s in ("pretrain", "transfer")):
                 raise ValueError("it is no object with pretrain and transfer")
         except ValueError as error:
-            raise UserError(f"{file}, line {number}, is no record ({error}): restore it, or delete the line") from error
+            raise UserError(
+                f"line {number} of {file} is no record ({error}): restore it, or delete the line"
+            ) from error
         found.append(entry)
     return found
 

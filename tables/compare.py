@@ -41,15 +41,19 @@ class Summary(NamedTuple):
 
 
 def summarise(noise: Noise, pretrainings: Collection[Sequence[float]]) -> Summary:
-    """The mean over pre-trainings of the mean over their transfers; `pretrainings` has the values of each."""
+    """What `spread` finds with its error, which knows of `noise`; `pretrainings` has the values of each."""
     if not pretrainings:
         return Summary()
+    mean, std, units = spread(pretrainings)
+    error = (noise.std if math.isnan(std) else max(noise.std, std)) / math.sqrt(units)
+    return Summary(mean, std, error, sum(len(values) for values in pretrainings), len(pretrainings))
+
+
+def spread(pretrainings: Collection[Sequence[float]]) -> tuple[float, float, int]:
+    """Mean, standard deviation (NaN of one) and number of the pre-trainings' means, or of the only one's transfers."""
     several = len(pretrainings) > 1
     units = [statistics.fmean(values) for values in pretrainings] if several else [*pretrainings][0]
-    std = statistics.stdev(units) if len(units) > 1 else NAN
-    spread = max(noise.std, std) if len(units) > 1 else noise.std
-    trials = sum(len(values) for values in pretrainings)
-    return Summary(statistics.fmean(units), std, spread / math.sqrt(len(units)), trials, len(pretrainings))
+    return statistics.fmean(units), statistics.stdev(units) if len(units) > 1 else NAN, len(units)
 
 
 def standard_error(noise: Noise, ours: float, paper_trials: int = 1) -> float:

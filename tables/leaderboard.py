@@ -1,6 +1,5 @@
 """Everything that was run here, whether a row of a table names it or not."""
 
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -9,6 +8,7 @@ import pandas as pd
 from resim_bench import record as records_of_trials
 from resim_bench.experiments import transfer_ids
 from tables.collect import deviations_of
+from tables.compare import spread
 
 HEADLINES = ("AP", "box_AP", "top1")  # the metric that ranks, the first of these that a record has
 
@@ -50,13 +50,11 @@ def _line(transfer: str, data: str, pretrain: str, records: list[dict], deviatio
     metric = next(name for name in (*HEADLINES, *records[0]["metrics"]) if name in records[0]["metrics"])
     for record in records:
         by_pretraining[record["pretrain"]["seed"]].append(record["metrics"])
-    several = len(by_pretraining) > 1
-
-    def values(name: str) -> list[float]:
-        of_each = [[metrics[name] for metrics in found] for found in by_pretraining.values()]
-        return [statistics.fmean(of_one) for of_one in of_each] if several else of_each[0]
-
-    means = {name: statistics.fmean(values(name)) for name in records[0]["metrics"]}
+    of_each = {
+        name: spread([[metrics[name] for metrics in found] for found in by_pretraining.values()])
+        for name in records[0]["metrics"]
+    }
+    means = {name: mean for name, (mean, _, _) in of_each.items()}
     return {
         "transfer": transfer,
         "data": data,
@@ -64,7 +62,7 @@ def _line(transfer: str, data: str, pretrain: str, records: list[dict], deviatio
         "metric": metric,
         "rank": 0,
         "mean": means.pop(metric),
-        "std": statistics.stdev(values(metric)) if len(values(metric)) > 1 else float("nan"),
+        "std": of_each[metric][1],
         "trials": len(records),
         "pretrainings": len(by_pretraining),
         "others": {name: mean for name, mean in means.items() if not name.startswith(records_of_trials.PRINTED)},

@@ -1,6 +1,6 @@
 """What a protocol may say, where building it does not tell: the schema of its top, and types of deep settings by name.
 
-The rest is MMDetection's, and is checked by being built (`resim_bench.training.built_from`).
+The rest is MMDetection's, and is checked by being built (`resim_bench.harness.options.built_from`).
 """
 
 from typing import Annotated, Literal
@@ -295,10 +295,6 @@ DEEP = {
     "model.*_cfg.*.mask_size": _type(Whole),
     "*_dataloader.dataset.pipeline.*.imdecode_backend": _type(one_of("pillow")),
     "*_dataloader.dataset.pipeline.*.backend": _type(one_of("pillow", "cv2")),
-    "*_dataloader.dataset.pipeline.*.scale": _type(Annotated[_Size | Annotated[Positive, Field(le=16_384)], _SCALE]),
-    "*_dataloader.dataset.pipeline.*.scales": _type(
-        Annotated[list[_Size], Field(min_length=1), Strict(False), _SCALES]
-    ),
     "*_dataloader.dataset.pipeline.*.prob": _type(Share),
     "train_dataloader.sampler.square": _type(one_of("wide", "tall")),
     "optim_wrapper.paramwise_cfg.*_mult": _type(AtLeast0),

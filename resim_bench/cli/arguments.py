@@ -6,6 +6,10 @@ from pathlib import Path
 
 from resim_bench.errors import one_line
 
+LAST_SEED = 2**32 - 1  # numpy's
+MOST = 1_000_000  # trials, units, GPUs
+LONGEST = 255  # bytes of a file's name, on all usual file systems
+
 
 class _Once(argparse.Action):
     """argparse's storing of a value, which an option may have but once: of two, nobody knows which is meant."""
@@ -44,15 +48,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         """Exit with code 2."""
         self.exit(2, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
-
-
-LAST_SEED = 2**32 - 1  # numpy's
-
-
-MOST = 1_000_000  # trials, units, GPUs
-
-
-LONGEST = 255  # bytes of a file's name, on all usual file systems
 
 
 def _whole(text: str, least: int, most: int) -> int:

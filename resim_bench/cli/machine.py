@@ -60,11 +60,10 @@ def _bench_ops():
 
 
 def _bench_tables():
+    from resim_bench.machine import timing
 
     def tables():
         subprocess.run([sys.executable, "-m", "resim_bench.program", "tables"], check=True, stdout=subprocess.DEVNULL)
-
-    from resim_bench.machine import timing
 
     rounds = [(timing.seconds(tables), 1.0) for _ in range(5)]
     return [timing.compare("resim-bench tables, against a second", rounds, at_least=1)]

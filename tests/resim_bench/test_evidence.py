@@ -107,11 +107,11 @@ def _other_value(file, value):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (_cut, "in100-moco-v2.jsonl, line 1, is no record .*: restore it, or delete the line"),
-        (_change, "in100-moco-v2.jsonl, line 1, has changed since it was written"),
-        (_twice, "line 2, records a trial that .*line 1 does, too: delete one of them"),
-        (_no_record, "line 1, is no record .it is no object with pretrain and transfer"),
-        (_no_value, "line 1, needs .*protocols/.*.json, which cannot be read .*: restore it"),
+        (_cut, "line 1 of .*in100-moco-v2.jsonl is no record .*: restore it, or delete the line"),
+        (_change, "line 1 of .*in100-moco-v2.jsonl has changed since it was written"),
+        (_twice, "line 2 of .* records a trial that line 1 of .* does, too: delete one of them"),
+        (_no_record, "line 1 of .* is no record .it is no object with pretrain and transfer"),
+        (_no_value, "line 1 of .* needs .*protocols/.*.json, which cannot be read .*: restore it"),
         (_other_value, "protocols/.*.json has changed since it was written"),
     ],
 )

@@ -90,6 +90,16 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict]:
     return state_dict, content
 
 
+def architecture(provenance: dict) -> dict:
+    """`depth`, `strides` and `width` of the ResNet that a provenance is of."""
+    return {"width": WIDTH} | provenance["arch"]
+
+
+def spell(arch: dict) -> str:
+    """An architecture as sentences name it."""
+    return f"depth {arch['depth']}, strides {arch['strides']} and width {arch['width']}"
+
+
 def digest(path: Path) -> str:
     """sha256 of the file, in hexadecimal."""
     with open(path, "rb") as file:

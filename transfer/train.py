@@ -164,19 +164,15 @@ def _check_backbone(cfg: Config, path: Path, transfer_id: str) -> dict:
     trunk, head = cfg.model.backbone, cfg.model.roi_head.get("shared_head")
     strides = [*trunk.strides, *([head.stride] if head else [])]
     wanted = {"depth": trunk.depth, "strides": strides, "width": trunk.get("base_channels", backbone_file.WIDTH)}
-    found = {"width": backbone_file.WIDTH} | provenance["arch"]
+    found = backbone_file.architecture(provenance)
     if found != wanted:
         raise UserError(
-            f"{transfer_id} needs a ResNet of {_spell(wanted)}, but the backbone has {_spell(found)}: "
-            "give a backbone of that architecture"
+            f"{transfer_id} needs a ResNet of {backbone_file.spell(wanted)}, but the backbone has "
+            f"{backbone_file.spell(found)}: give a backbone of that architecture"
         )
     if cfg.init_neck:
         weights.check_pyramid(state_dict)
     return provenance
-
-
-def _spell(arch: dict) -> str:
-    return f"depth {arch['depth']}, strides {arch['strides']} and width {arch['width']}"
 
 
 def _data_deviations(expected: dict, facts: dict) -> dict[str, list]:

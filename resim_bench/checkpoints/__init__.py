@@ -1,16 +1,16 @@
-"""Backbones from anywhere: a public checkpoint becomes a backbone file, and a backbone file becomes Detectron2's.
+"""Backbones from anywhere: a public checkpoint becomes a backbone file, and a backbone file what other programs read.
 
-`reading` opens a file without executing anything in it, `trunks` finds the ResNet-50 among its tensors.
+`reading` opens a file without executing anything in it, `trunks` finds the ResNet-50 among its tensors; `layouts` has
+what other programs read, `card` what people do.
 """
 
-import pickle
 import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from resim_bench import backbone, files
-from resim_bench.checkpoints import reading, trunks
+from resim_bench.checkpoints import layouts, reading, trunks
 from resim_bench.errors import UserError
 from resim_bench.harness import runs
 
@@ -91,23 +91,31 @@ def _beginning(key: str, prefix: str) -> str:
     return ".".join(parts[: min([depth, *numbers])] or parts[:1])
 
 
-def export(backbone_file: Path, target: Path) -> None:
-    """Write a backbone file in Detectron2's layout: a pickle of numpy arrays under Detectron2's names.
+def export(backbone_file: Path, target: str | Path, layout: str | None = None) -> str:
+    """Write a backbone file in the layout of another program, and say what was written and left out, in a line.
 
-    Reading it takes numpy 1.26 or later. A target that holds this very export is left as it is.
+    Files that hold this very export are left as they are.
+
+    Args:
+        target: `NAME.pkl`, `NAME.safetensors`, `NAME.pth`, or a folder, whose name has no ending or ends in a slash.
+        layout: a key of `layouts.LAYOUTS`; by default the one that the target's ending belongs to.
 
     Raises:
-        UserError: no backbone file; the target is another file, or its name is not one that Detectron2 unpickles.
+        UserError: no backbone file; the layout has no such target or no such network; other files stand there.
     """
-    target = Path(target)
-    if target.suffix != ".pkl":
-        raise UserError(f"Detectron2 unpickles a file only when its name ends in .pkl: name it {target.stem}.pkl")
-    state, _ = backbone.load(backbone_file)
-    model = {trunks.detectron2_name(name): tensor.numpy() for name, tensor in state.items()}
-    content = pickle.dumps({"model": model, "__author__": "resim-bench", "matching_heuristics": True}, protocol=4)
-    if target.exists():
-        if target.is_file() and target.read_bytes() == content:
-            return
-        raise UserError(f"{target} is another file already: delete it, or choose another name")
-    with files.replacing(target) as stream:
-        stream.write(content)
+    layout, writers = layouts.choose(str(target), layout)
+    source = layouts.read(backbone_file)
+    left = layouts.left_out(layout, source)
+    contents = {Path(target, name): write(source) for name, write in writers.items()}
+    missing = [place for place, content in contents.items() if not _holds(place, content)]
+    for place in missing:
+        with files.replacing(place) as stream:
+            stream.write(contents[place])
+    return "; ".join([f"wrote {target}", *left])
+
+
+def _holds(place: Path, content: bytes) -> bool:
+    """Whether a file is there and has this content; refuse one that has another."""
+    if place.exists() and not (place.is_file() and place.read_bytes() == content):
+        raise UserError(f"{place} is another file already: delete it, or choose another name")
+    return place.exists()

@@ -111,9 +111,19 @@ def build_parser() -> Parser:
     imports = command("import", weights.import_weights, "turn a public checkpoint into a backbone file", [place])
     imports.add_argument("file", type=a_path, metavar="FILE", help="as downloaded; nothing in it is executed")
     imports.add_argument("--as", dest="id", required=True, metavar="ID", help="given-NAME; `list` shows those of rows")
-    exports = command("export", weights.export_weights, "write a backbone in Detectron2's layout", [place])
+    exports = command("export", weights.export_weights, "write a backbone as other programs read it", [place])
     exports.add_argument("backbone", type=a_name, metavar="ID|FILE", help="a pre-training id or a backbone file")
-    exports.add_argument("target", type=a_path, metavar="TARGET", help="the file to write, NAME.pkl")
+    exports.add_argument(
+        "target",
+        type=a_name,
+        metavar="TARGET",
+        help="what to write: NAME.pkl (Detectron2), NAME.safetensors, NAME.pth, or a FOLDER/ for the Hugging Face hub",
+    )
+    exports.add_argument(
+        "--layout",
+        choices=("detectron2", "torchvision", "timm"),
+        help="whose (default: detectron2 for .pkl, timm for a folder, else torchvision)",
+    )
     exports.add_argument("--seed", type=a_seed, default=0, metavar="N", help="which seed's backbone (default: 0)")
     tables = command("tables", results.print_tables, "print the paper's tables beside our numbers", [place])
     tables.add_argument("id", nargs="*", metavar="TABLE", help="a table's id (default: the paper's)")

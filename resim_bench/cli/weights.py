@@ -11,8 +11,7 @@ def import_weights(args) -> None:
 
 
 def export_weights(args) -> None:
-    """Write a backbone in Detectron2's layout."""
+    """Write a backbone in the layout of another program."""
     from resim_bench import checkpoints
 
-    checkpoints.export(backbone_file(args.backbone, args.work_dir, args.seed), args.target)
-    print(f"wrote {args.target}")
+    print(checkpoints.export(backbone_file(args.backbone, args.work_dir, args.seed), args.target, args.layout))

@@ -60,7 +60,7 @@ THEIRS = Facts(
     (
         _LICENCE + " That of its authors applies.",
         _WORTH,
-        "How it was trained: data, settings and seed were not in the checkpoint; what its name promises is not verified.",
+        "How it was trained: data, settings and seed were not in the checkpoint; nobody verified what it is called.",
         "How large its images were and how normalised: `config.json` has what this suite would give it, of ImageNet.",
     ),
 )
@@ -95,26 +95,32 @@ def readme(source: Source) -> bytes:
     """`README.md`, the model card."""
     provenance, name = source.provenance, architecture(source.provenance)
     facts = THEIRS if "imported" in provenance["protocol"] else OURS
-    sections = {heading: _block({key: provenance.get(key) for key in keys}) for heading, keys in facts.sections.items()}
+    sections = {heading: _block(_below(provenance, keys)) for heading, keys in facts.sections.items()}
     sections["The backbone file"] = _block({"sha256": source.sha256})
     sections["How to load it"] = _LOADING.format(name=name)
-    sections["What is not known"] = "\n".join(f"* {sentence}" for sentence in [*facts.unknown, *_gaps(source, facts)])
-    title = f"{_HEAD}\n# {one_line(str(provenance['id']))}\n\nThe trunk of a {name}, without classifier, {facts.intro}."
-    return "\n\n".join([title, *(f"## {heading}\n\n{text}" for heading, text in sections.items())]).encode() + b"\n"
+    sections["What is not known"] = "\n".join(
+        f"* {sentence}" for sentence in [*facts.unknown, *_gaps(provenance, facts)]
+    )
+    intro = f"The trunk of a {name}, without classifier, {facts.intro}."
+    if backbone.pyramid_state(source.state):
+        intro += " The feature pyramid beside it is left out."
+    parts = [_HEAD, f"# {one_line(str(provenance['id']))}", intro]
+    parts += [f"## {heading}\n\n{text}" for heading, text in sections.items()]
+    return ("\n\n".join(parts) + "\n").encode()
 
 
-def _gaps(source: Source, facts: Facts) -> list[str]:
-    """What the provenance of this very backbone leaves open."""
-    provenance = source.provenance
+def _below(provenance: dict, keys: tuple[str, ...]) -> dict | None:
+    """What stands below a heading: of several keys each with its value, of one the value."""
+    return provenance.get(keys[0]) if len(keys) == 1 else {key: provenance.get(key) for key in keys}
+
+
+def _gaps(provenance: dict, facts: Facts) -> list[str]:
+    """What this very provenance leaves open."""
     wanted = [key for keys in facts.sections.values() for key in keys]
-    missing = [f"`{key}`" for key in wanted if provenance.get(key) is None]
+    missing = [f"`{key}`" for key in wanted if provenance.get(key) in (None, "unknown")]
     said = [f"What its provenance does not name: {', '.join(missing)}."] if missing else []
     if str(provenance.get("commit")).endswith("-dirty"):
         said.append("The very code: files differed from those of the commit.")
-    if backbone.pyramid_state(source.state):
-        said.append(
-            "The feature pyramid beside the trunk: the backbone file has it, and timm's networks have no place."
-        )
     return said
 
 
@@ -133,8 +139,7 @@ tags:
 - image-feature-extraction
 - timm
 - resim-bench
----
-"""
+---"""
 
 _LOADING = """\
 With timm, from this folder or from the hub:

@@ -198,6 +198,14 @@ def _run_export(folder: Path) -> int | None:
     return cli.main(["export", str(folder / "b.safetensors"), str(folder / "out" / "b.pkl")])
 
 
+def _named(folder: Path) -> None:
+    make_backbone(folder / "b.safetensors", strides=(1, 2, 2, 2), width=64)
+
+
+def _run_hub(folder: Path) -> int | None:
+    return cli.main(["export", str(folder / "b.safetensors"), str(folder / "out" / "hub")])
+
+
 _KEPT = evidence.read_all(tables.RECORDS)
 
 
@@ -284,6 +292,7 @@ COMMANDS = {
     "transfer": Command(_devkit, _run_transfer, _without_logs),
     "import": Command(_checkpoint, _run_import, _without_logs),
     "export": Command(_devkit, _run_export, _files),
+    "hub": Command(_named, _run_hub, _files),
     "keep": Command(_records, _run_keep, _files),
     "study": Command(lambda folder: None, _run_study, _files),
     "scenes": Command(lambda folder: None, _run_scenes, _files),

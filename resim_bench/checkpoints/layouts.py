@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save as serialised
-from torch import Tensor
 
 from resim_bench import backbone
 from resim_bench.checkpoints import card, trunks
@@ -22,15 +21,15 @@ from resim_bench.errors import UserError
 Writer = Callable[[Source], bytes]
 
 
-def _detectron2(source: Source, convert: Callable) -> dict:
+def _detectron2(tensors: dict) -> dict:
     """What Detectron2's checkpointer takes; its heuristics match names by their ends, whatever a model puts before."""
-    model = {trunks.detectron2_name(name): convert(tensor) for name, tensor in source.state.items()}
+    model = {trunks.detectron2_name(name): tensor for name, tensor in tensors.items()}
     return {"model": model, "__author__": "resim-bench", "matching_heuristics": True}
 
 
-def _trunk(source: Source) -> dict[str, Tensor]:
-    """The trunk in memory of its own: what is read from one file shares its storage, which torch would save whole."""
-    return {name: tensor.clone() for name, tensor in backbone.trunk_state(source.state).items()}
+def _pkl(source: Source) -> bytes:
+    arrays = {name: tensor.numpy() for name, tensor in source.state.items()}
+    return pickle.dumps(_detectron2(arrays), protocol=4)
 
 
 def _torch_saved(content: dict) -> bytes:
@@ -40,19 +39,19 @@ def _torch_saved(content: dict) -> bytes:
 
 
 def _safetensors(source: Source) -> bytes:
-    return serialised(_trunk(source), metadata={"format": "pt"})
+    return serialised(backbone.trunk_state(source.state), metadata={"format": "pt"})
 
 
 def _pth(source: Source) -> bytes:
-    return _torch_saved(_trunk(source))
+    return _torch_saved(backbone.trunk_state(source.state))
 
 
 ITSELF = ""  # the target itself; other names are of files in it
 FOLDER = os.sep
 LAYOUTS: dict[str, dict[str, dict[str, Writer]]] = {
     "detectron2": {
-        ".pkl": {ITSELF: lambda source: pickle.dumps(_detectron2(source, Tensor.numpy), protocol=4)},
-        ".pth": {ITSELF: lambda source: _torch_saved(_detectron2(source, Tensor.clone))},
+        ".pkl": {ITSELF: _pkl},
+        ".pth": {ITSELF: lambda source: _torch_saved(_detectron2(source.state))},
     },
     "torchvision": {".safetensors": {ITSELF: _safetensors}, ".pth": {ITSELF: _pth}},
     "timm": {

@@ -593,7 +593,7 @@ def test_export_refuses_a_bad_target(tmp_path):
     (tmp_path / "there.pkl").write_text("mine")
     for target, sentence in (
         ("there.pkl", "is another file already: delete it, or choose another name"),
-        ("b.pth", "Detectron2 unpickles a file only when its name ends in .pkl: name it b.pkl"),
+        ("b.bin", "ends in .bin, as no layout does"),
     ):
         with pytest.raises(UserError, match=re.escape(sentence)):
             checkpoints.export(tmp_path / "b.safetensors", tmp_path / target)

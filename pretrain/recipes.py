@@ -11,6 +11,7 @@ from pydantic import Field, Strict, create_model, model_validator
 
 from pretrain import methods
 from pretrain.views import ViewSettings
+from resim_bench.harness.precision import OPTIM_WRAPPER
 from resim_bench.settings import (
     AtLeast0,
     Flag,
@@ -25,8 +26,6 @@ from resim_bench.settings import (
     one_of,
     says,
 )
-
-OPTIM_WRAPPER = {"float32": "OptimWrapper", "tf32": "OptimWrapper", "bfloat16": "Bfloat16OptimWrapper"}
 
 
 class SGD(Schema):

@@ -10,17 +10,17 @@ from typing import NamedTuple
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
-from mmengine.optim import OptimWrapper
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
-from mmengine.registry import MODELS, OPTIM_WRAPPERS, PARAM_SCHEDULERS
+from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
 from pretrain import data as pretrain_data
 from pretrain import methods, monitor, recipes  # noqa: F401 (monitor registers its hook)
-from pretrain.recipes import IN_PARTS, OPTIM_WRAPPER
+from pretrain.recipes import IN_PARTS
 from resim_bench import backbone, experiments, record, settings
 from resim_bench.errors import UserError
 from resim_bench.harness import console, draws, launch, options, runs
+from resim_bench.harness.precision import OPTIM_WRAPPER
 from resim_bench.harness.runner import build_runner, claimed, leave_ctrl_c_to_the_main_process, loader_workers
 
 # Settings that came after the first records, and what was so before: as such they are in no protocol.
@@ -55,16 +55,6 @@ class EpochLR(LRSchedulerMixin, _ParamScheduler):
         if self.milestones:
             factor = 0.1 ** sum(epoch >= m for m in self.milestones)
         return [group["initial_lr"] * factor for group in self.optimizer.param_groups]
-
-
-@OPTIM_WRAPPERS.register_module()
-class Bfloat16OptimWrapper(OptimWrapper):
-    """Forward in bfloat16 where autocast holds that safe; works on CPU too, and needs no loss scale."""
-
-    def optim_context(self, model):
-        """Autocast around the forward pass."""
-        device = next(model.parameters()).device.type
-        return torch.autocast(device, dtype=torch.bfloat16)
 
 
 FUSED = {"fused": True}  # one pass over each parameter instead of several: the same numbers to rounding

@@ -45,7 +45,7 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
     with tempfile.TemporaryDirectory() as folder:
         resolved = _resolved(cfg, data, Path(folder))
         before = progress.peak_memory()
-        runner = build_runner(resolved, seed=0).move_in(Path(folder) / "run")
+        runner = build_runner(protocols.for_runner(resolved), seed=0).move_in(Path(folder) / "run")
         precise_bn = _timed_precise_bn(runner)
         runner.train()
         lines = progress.read(runner.work_dir)

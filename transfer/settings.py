@@ -9,6 +9,7 @@ from mmengine.registry import DATASETS
 from pydantic import AfterValidator, Field, Strict, TypeAdapter, model_validator
 
 from resim_bench.errors import UserError
+from resim_bench.harness.precision import OPTIM_WRAPPER
 from resim_bench.settings import (
     AtLeast0,
     Flag,
@@ -186,6 +187,7 @@ class Optimizer(Open):
 class OptimWrapper(Open):
     """mmengine's."""
 
+    type: Text = "OptimWrapper"
     optimizer: Optimizer
 
 
@@ -220,6 +222,7 @@ class Protocol(Open):
     test_scale: Annotated[_Size | Annotated[Positive, Field(le=16_384)], _SCALE]
     backbone: Text | None
     init_neck: Flag
+    precision: one_of(*OPTIM_WRAPPER)
     classes: (
         Annotated[
             tuple[Text, ...],
@@ -245,6 +248,10 @@ class Protocol(Open):
         if self.test_evaluator.type != DATASETS.get(train).metric:
             raise ValueError(
                 f"test_evaluator.type is {self.test_evaluator.type}: {train} is tested by {DATASETS.get(train).metric}"
+            )
+        if self.precision != "float32" and self.optim_wrapper.type != "OptimWrapper":
+            raise ValueError(
+                f"precision is {self.precision} and optim_wrapper.type {self.optim_wrapper.type}: give one of them"
             )
         if "mask" in getattr(self.test_evaluator, "kinds", ()) and self.model.roi_head.mask_head is None:
             raise ValueError("test_evaluator.kinds has mask, and the model has no mask head: give kinds=[box]")

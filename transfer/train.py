@@ -85,7 +85,7 @@ def run(
         console.say(f"  {backbone} has no checksum, being from before there was one: taken as it is")
     launch.on_main_process(lambda: data_set.check_test(root))
     with options.built_from(cfg_options or {}):
-        runner = build_runner(resolved, seed, launcher)
+        runner = build_runner(protocols.for_runner(resolved), seed, launcher)
         if cfg_options:
             _try(runner)
     with claimed(**place, **how) as finished:
@@ -100,7 +100,7 @@ def run(
                 "seed": seed,
                 "protocol": protocol,
                 "overrides": runs.plain(cfg_options or {}),
-                "deviations": runs.differences(protocols.summary(canonical), protocol)
+                "deviations": protocols.deviations(protocols.summary(canonical), protocol)
                 | _data_deviations(cfg.expected_data, facts),
                 "data": facts,
                 "images_per_process": cfg.total_batch // world_size,

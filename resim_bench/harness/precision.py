@@ -1,8 +1,16 @@
-"""What float32 means on a GPU."""
+"""In which precision a training computes: what float32 means on a GPU, and bfloat16."""
+
+import contextlib
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
+from mmengine.optim import OptimWrapper
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS
+from torch import nn
+from torch.utils._pytree import tree_map_only
+
+OPTIM_WRAPPER = {"float32": "OptimWrapper", "tf32": "OptimWrapper", "bfloat16": "Bfloat16OptimWrapper"}
+"""What a `precision` trains with, by its name."""
 
 
 @HOOKS.register_module()
@@ -29,3 +37,39 @@ class Float32Hook(Hook):
 
 
 _PLACES = (torch.backends.cudnn, torch.backends.cuda.matmul)
+
+
+@OPTIM_WRAPPERS.register_module()
+class Bfloat16OptimWrapper(OptimWrapper):
+    """Forward in bfloat16 where autocast holds that safe; works on CPU too, and needs no loss scale.
+
+    Args:
+        float32_after: parts of the model by their dotted names, where it has them, whose outputs are float32 again:
+            what follows them does not bear three digits.
+    """
+
+    def __init__(self, *args, float32_after=(), **settings):
+        super().__init__(*args, **settings)
+        self.float32_after = frozenset(float32_after)
+
+    @contextlib.contextmanager
+    def optim_context(self, model):
+        """Autocast around the forward pass."""
+        device = next(model.parameters()).device.type
+        parts = [part for name, part in _unwrapped(model).named_modules() if name in self.float32_after]
+        with (
+            super().optim_context(model),
+            torch.autocast(device, dtype=torch.bfloat16),
+            contextlib.ExitStack() as stack,
+        ):
+            for part in parts:
+                stack.callback(part.register_forward_hook(_as_float32).remove)
+            yield
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return getattr(model, "module", model)
+
+
+def _as_float32(part, inputs, outputs):
+    return tree_map_only(torch.Tensor, lambda tensor: tensor.float() if tensor.is_floating_point() else tensor, outputs)

@@ -11,8 +11,9 @@ from torch import nn
 from pretrain.batchnorm import running_statistics_kept
 from pretrain.encoders import resnet, trunk_maps
 from pretrain.methods.moco import encode
-from pretrain.train import FUSED, Bfloat16OptimWrapper
+from pretrain.train import FUSED
 from pretrain.views import MEAN, STD, normalise
+from resim_bench.harness.precision import Bfloat16OptimWrapper
 from tests.host_reads import HostReads
 from tests.pretrain.helpers import LEVEL, PYRAMID, tiny_batch, tiny_moco
 

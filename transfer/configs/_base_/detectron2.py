@@ -9,6 +9,7 @@ precise_bn_iters = 200
 classes = None  # those of the training annotations
 backbone = None  # a file; `--backbone` of the suite's command line
 init_neck = False  # start the feature pyramid from the pre-trained one
+precision = "float32"  # strict; tf32 or bfloat16 deviate
 
 train_dataloader = dict(
     batch_size=total_batch,

@@ -1,22 +1,8 @@
 """Batch norm in groups: one process with the statistics of several GPUs."""
 
-from contextlib import contextmanager
-
 from torch import Tensor, nn
 
-
-@contextmanager
-def running_statistics_kept(module: nn.Module):
-    """Inside, batch norm uses the batch's statistics but leaves the running ones as they are, bit for bit."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    kept = [(m.momentum, m.num_batches_tracked) for m in norms]
-    for m in norms:
-        m.momentum, m.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for m, (momentum, batches) in zip(norms, kept, strict=True):
-            m.momentum, m.num_batches_tracked = momentum, batches
+from resim_bench.harness.batchnorm import running_statistics_kept
 
 
 def in_groups(module: nn.Module, images: Tensor, group: int, follow: bool = True) -> list:

@@ -1,6 +1,8 @@
-"""What the protocols ask of the training loop: the pre-trained weights, precise batch norm."""
+"""What the protocols ask of the training loop: the pre-trained weights, precise batch norm, less memory."""
 
 import copy
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import islice
 
 import torch
@@ -10,11 +12,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
 from resim_bench import backbone
 from resim_bench.errors import UserError
 from resim_bench.harness import console
+from resim_bench.harness.batchnorm import running_statistics_kept
 from transfer import weights
 
 
@@ -149,3 +153,53 @@ def _continued(runner) -> DataLoader:
         collate_fn=loader.collate_fn,
         worker_init_fn=loader.worker_init_fn,
     )
+
+
+RECOMPUTED = {"nothing": (), "res5": ("roi_head.shared_head",), "blocks": ("backbone", "roi_head.shared_head")}
+"""The parts of a detector whose residual blocks are computed twice, by what `recompute` says."""
+
+
+@HOOKS.register_module()
+class RecomputeHook(Hook):
+    """Residual blocks keep their input alone, and compute the rest again for the gradient: the same numbers, slower.
+
+    Block by block: a part that is computed again as a whole takes as much at that moment as if it had been kept.
+
+    Args:
+        what: a key of `RECOMPUTED`.
+    """
+
+    def __init__(self, what):
+        self.what = what
+
+    def before_train(self, runner):
+        """From here on."""
+        from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
+
+        parts = [part for name, part in unwrapped(runner.model).named_modules() if name in RECOMPUTED[self.what]]
+        self.blocks = [m for part in parts for m in part.modules() if isinstance(m, BasicBlock | Bottleneck)]
+        for block in self.blocks:
+            block.forward = recomputed(block)
+
+    def after_train(self, runner):
+        """As it was."""
+        for block in self.blocks:
+            del block.forward
+
+
+def recomputed(module: nn.Module) -> Callable:
+    """The forward pass of `module` that keeps its inputs alone for the gradient; running statistics move once."""
+    forward = module.forward
+
+    def in_less_memory(*inputs):
+        if not (module.training and torch.is_grad_enabled()):
+            return forward(*inputs)
+        return checkpoint(
+            forward,
+            *inputs,
+            use_reentrant=False,
+            preserve_rng_state=False,  # nothing in it is random
+            context_fn=lambda: (nullcontext(), running_statistics_kept(module)),
+        )
+
+    return in_less_memory

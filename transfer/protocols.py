@@ -164,13 +164,15 @@ _FLOAT32_AFTER = [
 
 
 def for_runner(cfg: Config) -> Config:
-    """What `resolve` gives, with its precision in the places where the Runner reads it; a summary names it itself."""
+    """What `resolve` gives, with what a summary does not find there: precision, which it names, and `recompute`."""
     ready = Config(cfg.to_dict())
     for hook in ready.custom_hooks:
         if hook.type == "Float32Hook" and cfg.precision == "tf32":
             hook.tf32 = True
     if cfg.precision == "bfloat16":
         ready.optim_wrapper |= dict(type=OPTIM_WRAPPER[cfg.precision], float32_after=_FLOAT32_AFTER)
+    if cfg.recompute != "nothing":
+        ready.custom_hooks = [*ready.custom_hooks, dict(type="RecomputeHook", what=cfg.recompute)]
     return ready
 
 

@@ -29,6 +29,7 @@ from resim_bench.settings import (
     shown,
 )
 from transfer.datasets import DetectionFolder
+from transfer.hooks import RECOMPUTED
 from transfer.metrics import COCO_EVALUATORS, COCO_KINDS
 
 _Size = Annotated[tuple[Pixels, Pixels], Strict(False)]
@@ -130,6 +131,7 @@ class Backbone(Open):
 class RoIHead(Open):
     """What the detector says of regions."""
 
+    shared_head: Open | None = None
     bbox_head: Open
     mask_head: Open | None = None
 
@@ -223,6 +225,7 @@ class Protocol(Open):
     backbone: Text | None
     init_neck: Flag
     precision: one_of(*OPTIM_WRAPPER)
+    recompute: one_of(*RECOMPUTED)
     classes: (
         Annotated[
             tuple[Text, ...],
@@ -253,6 +256,8 @@ class Protocol(Open):
             raise ValueError(
                 f"precision is {self.precision} and optim_wrapper.type {self.optim_wrapper.type}: give one of them"
             )
+        if self.recompute == "res5" and self.model.roi_head.shared_head is None:
+            raise ValueError("recompute is res5, and the model has no res5 of regions: give blocks or nothing")
         if "mask" in getattr(self.test_evaluator, "kinds", ()) and self.model.roi_head.mask_head is None:
             raise ValueError("test_evaluator.kinds has mask, and the model has no mask head: give kinds=[box]")
         return self

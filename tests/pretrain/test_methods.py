@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from mmengine.optim import OptimWrapper
 from torch import nn
 
-from pretrain.batchnorm import running_statistics_kept
 from pretrain.encoders import resnet, trunk_maps
 from pretrain.methods.moco import encode
 from pretrain.train import FUSED
 from pretrain.views import MEAN, STD, normalise
+from resim_bench.harness.batchnorm import running_statistics_kept
 from resim_bench.harness.precision import Bfloat16OptimWrapper
 from tests.host_reads import HostReads
 from tests.pretrain.helpers import LEVEL, PYRAMID, tiny_batch, tiny_moco

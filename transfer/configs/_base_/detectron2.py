@@ -10,6 +10,7 @@ classes = None  # those of the training annotations
 backbone = None  # a file; `--backbone` of the suite's command line
 init_neck = False  # start the feature pyramid from the pre-trained one
 precision = "float32"  # strict; tf32 or bfloat16 deviate
+recompute = "nothing"  # res5 or blocks: the same numbers in less memory, slower
 
 train_dataloader = dict(
     batch_size=total_batch,

@@ -1,9 +1,9 @@
 """What the protocols ask of the training loop: the pre-trained weights, precise batch norm, less memory."""
 
 import copy
+import itertools
 from collections.abc import Callable
 from contextlib import nullcontext
-from itertools import islice
 
 import torch
 from mmengine.dist import all_reduce
@@ -137,7 +137,7 @@ class PreciseBNHook(Hook):
         def forward(batch):
             model(**model.data_preprocessor(batch, True), mode="loss")
 
-        population_statistics(layers, forward, islice(_continued(runner), self.num_iters))
+        population_statistics(layers, forward, itertools.islice(_continued(runner), self.num_iters))
 
 
 def _continued(runner) -> DataLoader:
@@ -194,12 +194,12 @@ def recomputed(module: nn.Module) -> Callable:
     def in_less_memory(*inputs):
         if not (module.training and torch.is_grad_enabled()):
             return forward(*inputs)
-        return checkpoint(
-            forward,
-            *inputs,
-            use_reentrant=False,
-            preserve_rng_state=False,  # nothing in it is random
-            context_fn=lambda: (nullcontext(), running_statistics_kept(module)),
-        )
+        before = itertools.count()
+
+        def computed(*inputs):
+            with running_statistics_kept(module) if next(before) else nullcontext():
+                return forward(*inputs)
+
+        return checkpoint(computed, *inputs, use_reentrant=False, preserve_rng_state=False)  # nothing is random
 
     return in_less_memory

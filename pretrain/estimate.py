@@ -37,7 +37,7 @@ def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None
         batch = recipe.batch
         if not torch.cuda.is_available():
             batch = estimate.small_batch(batch, recipe.views.size**2, recipe.model.get("bn_group", 1))
-        options = (cfg_options or {}) | {"batch": batch, "workers": 0, "log_interval": 1}
+        options = (cfg_options or {}) | {"batch": batch, "workers": 0, "log_interval": 1, "keep": ()}
         measured = _training if methods.of(recipe).trains else _calibration
         return measured(pretrain_id, recipe, root, Path(folder), options, started)
 

@@ -80,6 +80,7 @@ class Recipe(Schema):
     epochs: Natural
     max_iters: WholeOrNone
     milestones: Annotated[tuple[Whole, ...], Strict(False), says("epochs, such as (30,60,90)")]
+    keep: Annotated[tuple[Whole, ...], Strict(False), says("epochs, such as (100,200)")]
     precision: one_of(*OPTIM_WRAPPER)
     micro_batch: WholeOrNone
     workers: Natural
@@ -92,6 +93,10 @@ class Recipe(Schema):
         method = methods.of(self)
         if method.trains and self.epochs == 0:
             raise ValueError("epochs is 0: give a whole number of at least 1")
+        if self.keep and not method.trains:
+            raise ValueError("keep is for what trains: leave it out")
+        if max(self.keep, default=0) > self.epochs:
+            raise ValueError(f"keep has epoch {max(self.keep)}, and there are {self.epochs}: give one of these")
         group = getattr(self.model, "bn_group", self.batch)  # `train.check` holds it against a process's batch
         if group == 1 and self.views.size <= self.model.backbone.stride(4):
             raise ValueError(

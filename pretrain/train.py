@@ -4,24 +4,32 @@ import math
 import sys
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import Hook
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 from mmengine.optim.scheduler.param_scheduler import _ParamScheduler
 from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
 from pretrain import data as pretrain_data
-from pretrain import methods, monitor, recipes  # noqa: F401 (monitor registers its hook)
+from pretrain import keep, methods, monitor, recipes  # noqa: F401 (monitor registers its hook)
 from pretrain.recipes import IN_PARTS
 from resim_bench import backbone, experiments, record, settings
 from resim_bench.errors import UserError
 from resim_bench.harness import console, draws, launch, options, runs
 from resim_bench.harness.precision import OPTIM_WRAPPER
-from resim_bench.harness.runner import build_runner, claimed, leave_ctrl_c_to_the_main_process, loader_workers
+from resim_bench.harness.runner import (
+    QuietRunner,
+    build_runner,
+    claimed,
+    leave_ctrl_c_to_the_main_process,
+    loader_workers,
+)
 
 # Settings that came after the first records, and what was so before: as such they are in no protocol.
 LATER = {
@@ -31,7 +39,7 @@ LATER = {
     "model.levels.*.head": "conv3x3",
 }
 # Settings that cannot change a number.
-UNPROTOCOLLED = ("micro_batch", "workers", "log_interval", "monitor", "custom_imports")
+UNPROTOCOLLED = ("keep", "micro_batch", "workers", "log_interval", "monitor", "custom_imports")
 
 
 @PARAM_SCHEDULERS.register_module()
@@ -126,6 +134,12 @@ def check(recipe: Config, images: int, world_size: int) -> None:
         )
     if images < batch:
         raise UserError(f"the batch of {batch} is larger than the data set of {images} images: set batch smaller")
+    beyond = [epoch for epoch in recipe.keep if recipe.max_iters and epoch * (images // batch) > recipe.max_iters]
+    if beyond:
+        raise UserError(
+            f"keep has epoch {beyond[0]}, and max_iters={recipe.max_iters} end before: an epoch of these {images} "
+            f"images has {images // batch} iterations"
+        )
     if group and batch // world_size % group:
         raise UserError(
             f"a process's batch of {batch // world_size} is not a multiple of the batch-norm group of {group} images: "
@@ -245,9 +259,19 @@ def run(
     run_protocol = protocol(recipe, seen)
     claim = {"protocol": run_protocol, "seed": seed, "data": facts}
     place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
-    how = {"made_by": lambda: claim_of(output), "old_digest": (lambda: images.old_digest(root)) if images else None}
+    old_digest = (lambda: images.old_digest(root)) if images else None
+    how = {"made_by": lambda: claim_of(output), "old_digest": old_digest}
+    kept = keep.files(work_dir, pretrain_id, seed, recipe.keep)
     done = f"{pretrain_id}, seed {seed}: done before, {output}"
-    if launch.on_main_process(lambda: runs.is_finished(**place, **how)):
+
+    def is_finished():
+        for file in kept.values():
+            made_by = partial(claim_of, file)
+            runs.is_finished(file.parent, claim, file, resume, made_by=made_by, old_digest=old_digest)
+        return runs.is_finished(**place, **how)
+
+    if launch.on_main_process(is_finished):
+        keep.refuse_past(kept, recipe.epochs)
         console.say(done)
         return output
 
@@ -261,29 +285,38 @@ def run(
     )
     dataset = dict(root=str(root), name=recipe.dataset.name, views=recipe.views.to_dict(), seed=seed)
     train = _training if method.trains else _calibration
+    epoch_iters = seen["images"] // recipe.batch
+
+    def save(file: Path, trained: Trained, **changed) -> None:
+        provenance = {
+            "id": pretrain_id,
+            "seed": seed,
+            "arch": recipe.model.backbone.to_dict(),
+            "epochs": round(trained.iterations / epoch_iters, 2),
+            "protocol": run_protocol,
+            "config_digest": record.digest(runs.plain(claim)),
+            "overrides": runs.plain(cfg_options or {}),
+            "deviations": runs.differences(protocol(shipped, shipped.dataset), run_protocol),
+            "data": facts,
+            "survey": images.survey.facts() if images else {},
+            "changes": trained.changes,
+            **runs.environment(),
+        }
+        backbone.save(file, trained.model.transferred(), provenance | changed)
+
+    def save_kept(file: Path, epoch: int, runner: QuietRunner) -> None:
+        middle = {"id": experiments.kept_id(pretrain_id, epoch), "epochs": epoch, record.OF_EPOCHS: recipe.epochs}
+        save(file, _trained(runner), **middle)
+
     with options.built_from(cfg_options or {}):
         start = train(recipe, dataset, seen["images"], seed, launcher)
     with claimed(**place, **how) as finished:
         if finished:
             console.say(done)
             return output
-        trained = start(run_dir)
+        trained = start(run_dir, [keep.KeepHook(kept, epoch_iters, save_kept)])
         if is_main_process():
-            provenance = {
-                "id": pretrain_id,
-                "seed": seed,
-                "arch": recipe.model.backbone.to_dict(),
-                "epochs": round(trained.iterations / (seen["images"] // recipe.batch), 2),
-                "protocol": run_protocol,
-                "config_digest": record.digest(runs.plain(claim)),
-                "overrides": runs.plain(cfg_options or {}),
-                "deviations": runs.differences(protocol(shipped, shipped.dataset), run_protocol),
-                "data": facts,
-                "survey": images.survey.facts() if images else {},
-                "changes": trained.changes,
-                **runs.environment(),
-            }
-            backbone.save(output, trained.model.transferred(), provenance)
+            save(output, trained)
     console.say(f"{pretrain_id}, seed {seed}: wrote {output}")
     return output
 
@@ -305,21 +338,31 @@ class Trained(NamedTuple):
     changes: list[dict]
 
 
-def _training(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Callable[[Path], Trained]:
-    """Build everything; what comes back trains in a run's directory."""
+def _trained(runner: QuietRunner) -> Trained:
+    return Trained(getattr(runner.model, "module", runner.model), runner.iter, runner.changes)
+
+
+Start = Callable[[Path, list[Hook]], Trained]
+
+
+def _training(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Start:
+    """Build everything; what comes back trains in a run's directory, with hooks that it is given."""
     samples = dict(type=methods.of(recipe).samples, **dataset)
     cfg = runner_config(recipe, samples, images, get_world_size())
     runner = build_runner(cfg, seed, launcher)
 
-    def start(run_dir):
+    def start(run_dir, hooks):
         run = record.digest(runs.read_claim(run_dir))
-        model = runner.move_in(run_dir, run, micro_batch=recipe.micro_batch).train()
-        return Trained(getattr(model, "module", model), runner.iter, runner.changes)
+        runner.move_in(run_dir, run, micro_batch=recipe.micro_batch)
+        for hook in hooks:
+            runner.register_hook(hook)
+        runner.train()
+        return _trained(runner)
 
     return start
 
 
-def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Callable[[Path], Trained]:
+def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Start:
     """An untrained model whose running statistics are to be those of the pre-training images, where it has batches.
 
     Fresh statistics (mean 0, variance 1) would give a frozen ResNet-50 activations of standard deviation 15.
@@ -327,7 +370,7 @@ def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher
     torch.manual_seed(seed)
     model = MODELS.build(recipe.model.to_dict())
     if not recipe.calibration_batches:
-        return lambda run_dir: Trained(model, 0, [])
+        return lambda run_dir, hooks: Trained(model, 0, [])
     views = pretrain_data.LabelledView(**dataset)
     loader = torch.utils.data.DataLoader(
         views,
@@ -336,7 +379,7 @@ def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher
         num_workers=loader_workers(recipe.workers),
         worker_init_fn=leave_ctrl_c_to_the_main_process,
     )
-    return lambda run_dir: Trained(_calibrated(model, loader, recipe.calibration_batches), 0, [])
+    return lambda run_dir, hooks: Trained(_calibrated(model, loader, recipe.calibration_batches), 0, [])
 
 
 @torch.no_grad()

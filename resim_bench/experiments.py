@@ -18,7 +18,8 @@ from resim_bench.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = ROOT / "tables" / "papers"
-ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ID = re.compile(rf"{NAME.pattern}(@[1-9][0-9]*ep)?")  # of a record: a config's name, or `kept_id`
 RELEASED = Path(__file__).parent / "data" / "released.toml"
 
 
@@ -92,7 +93,13 @@ def how_to_get(pretrain_ids: Iterable[str]) -> list[str]:
     """The commands, in backticks, that make or import these backbones."""
     ids = list(dict.fromkeys(pretrain_ids))
     theirs = [i for i in ids if i.startswith("given-")]
-    steps = [f"`make pretrain-{family}`" for family in dict.fromkeys(i.split("-")[0] for i in ids if i not in theirs)]
+    middles = [i for i in ids if i != of_recipe(i)]
+    whole = [i for i in ids if i not in theirs and i not in middles]
+    steps = [f"`make pretrain-{family}`" for family in dict.fromkeys(i.split("-")[0] for i in whole)]
+    steps += [
+        f"`resim-bench pretrain {of_recipe(i)} --cfg-options keep=[{i.partition('@')[2].removesuffix('ep')}]`"
+        for i in middles
+    ]
     if len(theirs) == 1:
         steps.append(f"`resim-bench import FILE --as {theirs[0]}`")
     elif theirs:
@@ -118,7 +125,7 @@ def recipe_file(name: str) -> Path:
     file = Path(name)
     if not file.is_file():
         raise UserError(f"there is no recipe {file}: give a file, or an id of `resim-bench list`")
-    if not ID.fullmatch(file.stem) or file.stem.startswith("given-"):
+    if not NAME.fullmatch(file.stem) or file.stem.startswith("given-"):
         raise UserError(f"{file} gives its runs no name that files and records can have: use letters, digits, - and _")
     if file.stem in known and file.resolve() != known[file.stem]:
         raise UserError(f"{file} has the name of a recipe of the suite: give it another")
@@ -128,6 +135,16 @@ def recipe_file(name: str) -> Path:
 def recipe_id(name: str) -> str:
     """What a recipe's runs and records are called: the name of its file."""
     return recipe_file(name).stem
+
+
+def kept_id(pretrain_id: str, epoch: int) -> str:
+    """The id of a backbone that a pre-training left on its way, after `epoch`; no row has one."""
+    return f"{pretrain_id}@{epoch}ep"
+
+
+def of_recipe(pretrain_id: str) -> str:
+    """The id of the recipe that an id, perhaps of a backbone on the way, is of."""
+    return pretrain_id.partition("@")[0]
 
 
 def transfer_ids() -> dict[str, Path]:

@@ -58,6 +58,7 @@ def digest(value) -> str:
 
 
 PRETRAIN_KEYS = ("id", "seed", "epochs", "protocol", "overrides", "deviations", "data")  # of a backbone's provenance
+OF_EPOCHS = "of_epochs"  # of a backbone on the way: how many its training has
 
 
 def claim_of(output) -> dict:
@@ -79,7 +80,9 @@ def of_trial(
     """
     return {
         "schema": SCHEMA,
-        "pretrain": {"backbone_sha256": backbone_sha256} | {key: provenance[key] for key in PRETRAIN_KEYS},
+        "pretrain": {"backbone_sha256": backbone_sha256}
+        | {key: provenance[key] for key in PRETRAIN_KEYS}
+        | {key: provenance[key] for key in (OF_EPOCHS,) if key in provenance},
         "transfer": transfer,
         "metrics": metrics,
         **environment,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 import pandas as pd
 
 from resim_bench import record as records_of_trials
+from resim_bench.experiments import of_recipe
 from tables import compare, studies
 from tables.compare import NAN
 from tables.paper import Row, Table, load_protocols, load_tables
@@ -131,7 +132,7 @@ def deviations_of(trials: list[dict]) -> tuple[str, ...]:
         for setting, (canonical, run) in records_of_trials.deviations(trial).items():
             named[setting, _short(canonical)][_short(run)] = None
         for side, pinned in load_protocols().items():
-            id = trial[side]["id"]
+            id = of_recipe(trial[side]["id"])
             if (
                 id in pinned
                 and not trial[side]["deviations"]

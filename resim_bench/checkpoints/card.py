@@ -102,6 +102,10 @@ def readme(source: Source) -> bytes:
         f"* {sentence}" for sentence in [*facts.unknown, *_gaps(provenance, facts)]
     )
     intro = f"The trunk of a {name}, without classifier, {facts.intro}."
+    if "of_epochs" in provenance:
+        intro += (
+            f" It is the middle of a longer training: after {provenance['epochs']} of {provenance['of_epochs']} epochs."
+        )
     if backbone.pyramid_state(source.state):
         intro += " The feature pyramid beside it is left out."
     parts = [_HEAD, f"# {one_line(str(provenance['id']))}", intro]

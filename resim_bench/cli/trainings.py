@@ -77,7 +77,8 @@ def backbone_file(name: str, work_dir: Path, seed: int) -> Path:
         return backbone.path(work_dir, name, seed=0)
     if os.path.isfile(own := backbone.path(work_dir, name, seed)):  # of a recipe from outside
         return own
-    return backbone.path(work_dir, experiments.select_one(name, experiments.pretrain_ids()), seed)
+    recipe, *epoch = name.partition("@")
+    return backbone.path(work_dir, experiments.select_one(recipe, experiments.pretrain_ids()) + "".join(epoch), seed)
 
 
 def mini(args) -> None:

@@ -30,6 +30,7 @@ batch = 256  # in total, over all processes
 max_iters = None  # stop after so many iterations instead
 optimizer = dict(type="SGD", lr=0.03, momentum=0.9, weight_decay=1e-4)
 milestones = ()  # none: cosine by epoch
+keep = ()  # epochs after which a backbone is left, too, as <id>@<epoch>ep: the middle of the cosine
 precision = "float32"  # as it is written; "tf32" or "bfloat16" are faster on a GPU, and deviate
 micro_batch = None  # queries encoded at a time, of whole batch-norm groups: the same step in less memory
 workers = 8  # a process

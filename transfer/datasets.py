@@ -4,6 +4,7 @@ A reader gathers what a split's files say; `complete` holds it against the image
 training, test and evaluation. docs/data.md has the rules.
 """
 
+import hashlib
 import os
 import random
 from array import array
@@ -95,9 +96,20 @@ class Split:
         """Where image `i` is."""
         return os.path.join(self.root, self.names[i])
 
-    def trained_images(self) -> np.ndarray:
-        """Numbers of the images with an object that trains."""
-        return np.unique(owners_of(self.first)[self.trains])
+    def trained_images(self, fraction: float = 1.0) -> np.ndarray:
+        """Numbers of the images with an object that trains, or of a fraction of them (`share`)."""
+        images = np.unique(owners_of(self.first)[self.trains])
+        return images if fraction == 1 else images[share([self.names[i] for i in images], fraction)]
+
+
+def share(names: Sequence[str], fraction: float) -> list[int]:
+    """Numbers of the images that are this fraction of all, at least one; ascending.
+
+    They are the first by the sha256 of their names, whatever order the files are in: a list drawn at random, but the
+    same for everybody, and a smaller fraction's lies inside of a larger one's.
+    """
+    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(os.fsencode(names[i])).digest())
+    return sorted(order[: max(1, round(fraction * len(names)))])
 
 
 def owners_of(first: np.ndarray) -> np.ndarray:
@@ -384,6 +396,7 @@ class DetectionFolder(BaseDataset):
         split: `train` or `test`.
         classes: names by label; None takes those of the training split.
         seed: of the draws.
+        fraction: of the images that train, those of `share`.
         pipeline: MMDetection's transforms, of which the first loads the image.
 
     Raises:
@@ -393,8 +406,8 @@ class DetectionFolder(BaseDataset):
     metric: str  # that tests it
     has_outlines = False
 
-    def __init__(self, data_root, split, classes=None, seed=0, pipeline=()):
-        self.split, self.seed = split, seed
+    def __init__(self, data_root, split, classes=None, seed=0, fraction=1.0, pipeline=()):
+        self.split, self.seed, self.fraction = split, seed, fraction
         root = self.find(data_root)
         masks = any(isinstance(step, dict) and step.get("with_mask") for step in pipeline)
         self.reading = self.read_once(root, split, masks if split == "train" else None)
@@ -464,9 +477,12 @@ class DetectionFolder(BaseDataset):
         return [train.survey, replace(test.survey, faults=faults)]
 
     @classmethod
-    def facts(cls, root: Path, classes: Sequence[str] | None = None, masks: bool | None = None) -> dict:
+    def facts(
+        cls, root: Path, classes: Sequence[str] | None = None, masks: bool | None = None, fraction: float = 1.0
+    ) -> dict:
         """Digest of the content, number of images that train and of those that test, class names.
 
+        Of a fraction also `used_images`, how many of those that train it is.
         A run begins here: the folder is read anew.
 
         Raises:
@@ -488,7 +504,7 @@ class DetectionFolder(BaseDataset):
             "train_images": len(train.trained_images()),
             "test_images": len(test.names),
             "classes": list(names),
-        }
+        } | ({} if fraction == 1 else {"used_images": len(train.trained_images(fraction))})
 
     @classmethod
     def old_digest(cls, root: Path) -> str:
@@ -508,7 +524,8 @@ class DetectionFolder(BaseDataset):
 
     def load_data_list(self):
         """Numbers of the images that take part."""
-        return list(range(len(self.reading.names))) if self.test_mode else self.reading.trained_images().tolist()
+        reading = self.reading
+        return list(range(len(reading.names))) if self.test_mode else reading.trained_images(self.fraction).tolist()
 
     def _info(self, i: int) -> dict:
         """MMDetection's form of image `i`."""

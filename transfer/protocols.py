@@ -45,6 +45,10 @@ _UNREAD = {
 }
 
 
+# Settings that came after the first records, and what was so before: as such they are in no summary.
+LATER = {"fraction": 1.0, "precision": "float32"}
+
+
 def _set_by(cfg: Config) -> dict[str, str]:
     """Where MMDetection reads what stands at the top, by place; lists are searched for what has it."""
     found = dict(_SET_BY)
@@ -54,6 +58,8 @@ def _set_by(cfg: Config) -> dict[str, str]:
         found["model.roi_head.mask_head.num_classes"] = "classes"
     if cfg.init_neck:  # a hook without it is not of another protocol
         found["custom_hooks.0.neck"] = "init_neck"
+    if cfg.fraction != LATER["fraction"]:
+        found["train_dataloader.dataset.fraction"] = "fraction"
     for loader, key, name in (("train", "scales", "scales"), ("test", "scale", "test_scale")):
         for number, step in enumerate(cfg[f"{loader}_dataloader"].dataset.pipeline):
             if key in step:
@@ -127,6 +133,7 @@ def resolve(cfg: Config, *, data, classes, seed: int, backbone, world_size: int 
         "max_iters": cfg.max_iters,
         "precise_bn_iters": cfg.precise_bn_iters,
         "init_neck": cfg.init_neck,
+        "fraction": cfg.fraction,
         "scales": cfg.scales,
         "test_scale": cfg.test_scale,
         "--backbone": str(backbone),
@@ -148,9 +155,6 @@ def resolve(cfg: Config, *, data, classes, seed: int, backbone, world_size: int 
 # Facts about a machine or about the data, not about the protocol.
 _NO_PROTOCOL = {"_scope_", "num_classes", "path", "data_root", "batch_size"}
 
-
-# Settings that came after the first records, and what was so before: as such they are in no summary.
-LATER = {"precision": "float32"}
 
 # What follows these (RoI pooling, NMS, losses) does not bear bfloat16: at 800 px it tells boxes apart by 4 px.
 _FLOAT32_AFTER = [

@@ -222,6 +222,7 @@ class Protocol(Open):
     precise_bn_iters: Natural
     scales: Annotated[list[_Size], Field(min_length=1), Strict(False), _SCALES]
     test_scale: Annotated[_Size | Annotated[Positive, Field(le=16_384)], _SCALE]
+    fraction: Annotated[float, Field(strict=True, gt=0, le=1), says("a number above 0 and at most 1")]
     backbone: Text | None
     init_neck: Flag
     precision: one_of(*OPTIM_WRAPPER)

@@ -59,7 +59,7 @@ def run(
         facts = record.claim_of(output)["data"]
     else:
         root = data_set.find(root)
-        facts = launch.on_main_process(lambda: data_set.facts(root, cfg.classes, masks))
+        facts = launch.on_main_process(lambda: data_set.facts(root, cfg.classes, masks, cfg.fraction))
         surveys = data_set.surveys(root, masks)
     chosen = dict(data=root, classes=facts["classes"], seed=seed, backbone=backbone)
     resolved = protocols.resolve(cfg, world_size=world_size, **chosen)
@@ -75,9 +75,10 @@ def run(
         console.say(done)
         return output
 
+    used = f"{facts['used_images']:,} of " if "used_images" in facts else ""
     console.say(
         f"{names[0]} through {transfer_id}, seed {seed}: {cfg.max_iters} iterations of batch {cfg.total_batch} over "
-        f"{facts['train_images']:,} images, {console.processes()}"
+        f"{used}{facts['train_images']:,} images, {console.processes()}"
     )
     for survey in surveys:
         console.say(f"  {survey.line()}")

@@ -7,6 +7,7 @@ default_scope = "mmdet"
 total_batch = 16
 precise_bn_iters = 200
 classes = None  # those of the training annotations
+fraction = 1.0  # of the training images, by a fixed list: the same for every trial, a smaller one inside a larger
 backbone = None  # a file; `--backbone` of the suite's command line
 init_neck = False  # start the feature pyramid from the pre-trained one
 precision = "float32"  # strict; tf32 or bfloat16 deviate

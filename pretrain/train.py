@@ -228,6 +228,7 @@ def run(
     cfg_options: dict | None = None,
     resume: bool = False,
     launcher: str = "none",
+    log: tuple[str, ...] = (),
 ) -> Path:
     """Pre-train one recipe with one seed and return its backbone file; a finished run is left as it is.
 
@@ -235,6 +236,7 @@ def run(
         data: the ImageFolder; by default the recipe's `dataset.root`.
         cfg_options: `{dotted setting: value}` that change the recipe; the backbone's provenance names them.
         resume: continue an unfinished run.
+        log: where else progress goes, as `resim_bench.harness.logs` has it.
 
     Raises:
         UserError: wrong input, an unfinished run without `resume`, or a loss that is not finite.
@@ -309,7 +311,7 @@ def run(
         save(file, _trained(runner), **middle)
 
     with options.built_from(cfg_options or {}):
-        start = train(recipe, dataset, seen["images"], seed, launcher)
+        start = train(recipe, dataset, seen["images"], seed, launcher, log)
     with claimed(**place, **how) as finished:
         if finished:
             console.say(done)
@@ -345,11 +347,11 @@ def _trained(runner: QuietRunner) -> Trained:
 Start = Callable[[Path, list[Hook]], Trained]
 
 
-def _training(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Start:
+def _training(recipe: Config, dataset: dict, images: int, seed: int, launcher: str, log: tuple[str, ...]) -> Start:
     """Build everything; what comes back trains in a run's directory, with hooks that it is given."""
     samples = dict(type=methods.of(recipe).samples, **dataset)
     cfg = runner_config(recipe, samples, images, get_world_size())
-    runner = build_runner(cfg, seed, launcher)
+    runner = build_runner(cfg, seed, launcher, log)
 
     def start(run_dir, hooks):
         run = record.digest(runs.read_claim(run_dir))
@@ -362,7 +364,7 @@ def _training(recipe: Config, dataset: dict, images: int, seed: int, launcher: s
     return start
 
 
-def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher: str) -> Start:
+def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher: str, log: tuple[str, ...]) -> Start:
     """An untrained model whose running statistics are to be those of the pre-training images, where it has batches.
 
     Fresh statistics (mean 0, variance 1) would give a frozen ResNet-50 activations of standard deviation 15.

@@ -27,6 +27,7 @@ def run(
     cfg_options: dict | None = None,
     resume: bool = False,
     launcher: str = "none",
+    log: tuple[str, ...] = (),
 ) -> Path:
     """Carry a backbone through a protocol; returns the path of the record.
 
@@ -41,6 +42,7 @@ def run(
         cfg_options: {dotted key: value} on top of the config.
         resume: continue an unfinished run.
         launcher: `none`, `pytorch`, `slurm` or `mpi`, as MMDetection has them.
+        log: where else progress goes, as `resim_bench.harness.logs` has it.
 
     Raises:
         UserError: wrong id, options, data or backbone; an unfinished run without `resume`; several processes without
@@ -86,7 +88,7 @@ def run(
         console.say(f"  {backbone} has no checksum, being from before there was one: taken as it is")
     launch.on_main_process(lambda: data_set.check_test(root))
     with options.built_from(cfg_options or {}):
-        runner = build_runner(protocols.for_runner(resolved), seed, launcher)
+        runner = build_runner(protocols.for_runner(resolved), seed, launcher, log)
         if cfg_options:
             _try(runner)
     with claimed(**place, **how) as finished:

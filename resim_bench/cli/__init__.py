@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from resim_bench.cli import datasets, machine, results, trainings, weights
-from resim_bench.cli.arguments import Parser, Version, a_count, a_name, a_path, a_seed
+from resim_bench.cli.arguments import Parser, Version, a_count, a_name, a_path, a_seed, some_logs
 from resim_bench.cli.options import Options
 from resim_bench.errors import INTERRUPTED, UserError
 
@@ -74,6 +74,13 @@ def build_parser() -> Parser:
         choices=("none", "pytorch", "slurm", "mpi"),
         default="none",
         help="who started the processes: pytorch for torchrun (default: none)",
+    )
+    training.add_argument(
+        "--log",
+        type=some_logs,
+        default=(),
+        metavar="NAME,…",
+        help="show progress in tensorboard, wandb or mlflow, too: files below the run's directory",
     )
 
     command("list", results.list_ids, "show every recipe, released checkpoint, protocol, table and experiment")

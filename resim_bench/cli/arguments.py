@@ -75,6 +75,17 @@ def a_name(text: str) -> str:
     return text
 
 
+def some_logs(text: str) -> tuple[str, ...]:
+    """Where else progress is to go.
+
+    Raises:
+        UserError: one is unknown, or its package is not installed.
+    """
+    from resim_bench.harness import logs
+
+    return logs.check(text.split(","))
+
+
 def a_path(text: str) -> Path:
     """A place in the file system."""
     return Path(a_name(text))

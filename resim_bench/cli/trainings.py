@@ -130,5 +130,5 @@ def _seeds(args) -> range:
 
 
 def _options(args) -> dict:
-    names = ("data", "work_dir", "cfg_options", "resume", "launcher")
+    names = ("data", "work_dir", "cfg_options", "resume", "launcher", "log")
     return {name: getattr(args, name) for name in names if name in args}

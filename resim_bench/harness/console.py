@@ -10,6 +10,7 @@ from mmengine.dist import get_dist_info, is_main_process
 NOISE = (
     "is skipped since its requires_grad=False",
     '"FileClient" will be deprecated in future',
+    "Please make sure that the mlflow server is running",  # it is a file
     '"HardDiskBackend" is the alias of "LocalBackend"',
 )
 

@@ -78,6 +78,9 @@ class ProgressHook(LoggerHook):
 
     priority = "HIGH"  # before what is no part of a step: precise batch norm, checkpoints
 
+    def after_run(self, runner):
+        """Nothing: the runner closes its logs, once a test does not follow any more."""
+
     def before_train(self, runner):
         """Start the clocks."""
         loop = runner.train_loop

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from resim_bench import files
 from resim_bench.errors import UserError
-from resim_bench.harness import draws, precision, progress, runs  # noqa: F401 (they register hooks)
+from resim_bench.harness import draws, logs, precision, progress, runs  # noqa: F401 (they register hooks)
 from resim_bench.harness.checkpoint import read_checkpoint
 from resim_bench.harness.console import is_for_the_console, say
 from resim_bench.harness.launch import join_processes, on_main_process
@@ -43,9 +43,11 @@ class QuietRunner(Runner):
         run: digest of the configuration that its run belongs to.
         circumstances: what may change rounding, though no number should depend on it.
         changes: of the circumstances, each time that the run was continued.
+        log: where else progress goes, by the names of `logs.LOGS`.
     """
 
     run = ""
+    log: tuple[str, ...] = ()
 
     def __init__(self, **settings):
         self.circumstances, self.changes = {}, []
@@ -93,6 +95,7 @@ class QuietRunner(Runner):
         for backend in self.visualizer._vis_backends.values():
             moved = {k: v.replace(before, str(run_dir)) for k, v in vars(backend).items() if isinstance(v, str)}
             vars(backend).update(moved)
+        self.visualizer._vis_backends |= logs.backends(self.log, run_dir)
         self.temporary.close()
         last = runs.checkpoint(run_dir)
         self._load_from: str | None = str(last) if last else None
@@ -100,15 +103,21 @@ class QuietRunner(Runner):
         return self
 
     def train(self):
-        """Train; the loader's workers end with it."""
+        """Train; the loader's workers end with it, and the logs where no test follows."""
         model = super().train()
         _end_workers(self.train_dataloader)
+        if self._test_loop is None:
+            self.visualizer.close()
         return model
 
     def test(self):
-        """Test; the loader's workers end with it."""
+        """Test; the loader's workers and the logs end with it."""
         metrics = super().test()
         _end_workers(self.test_dataloader)
+        if is_main_process():
+            for name in self.log:
+                self.visualizer.get_backend(name).add_scalars(metrics, step=self.iter)
+        self.visualizer.close()
         return metrics
 
     def resume(self, *args, **kwargs):
@@ -170,11 +179,15 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, -1)
 
 
-def build_runner(cfg: Config, seed: int, launcher: str = "none") -> QuietRunner:
+def build_runner(cfg: Config, seed: int, launcher: str = "none", log: Iterable[str] = ()) -> QuietRunner:
     """A Runner for `cfg`, complete but for the directory that it works in (`QuietRunner.move_in`).
 
     `cfg` is a Runner configuration with `train_cfg` by iterations; hooks, seed, logs and resume are set here.
+
+    Raises:
+        UserError: a log that there is not, or that is not installed.
     """
+    log = logs.check(log)
     join_processes(launcher)
     if not torch.cuda.is_available():
         keep_freed_memory()
@@ -198,7 +211,9 @@ def build_runner(cfg: Config, seed: int, launcher: str = "none") -> QuietRunner:
     cfg.log_processor = dict(by_epoch=False, window_size=logger.interval)
     if launcher != "none" and not torch.cuda.is_available():
         cfg.model_wrapper_cfg = dict(type="MMDistributedDataParallel", device_ids=None, broadcast_buffers=False)
-    return QuietRunner.from_cfg(cfg)
+    runner = QuietRunner.from_cfg(cfg)
+    runner.log = log
+    return runner
 
 
 @contextlib.contextmanager

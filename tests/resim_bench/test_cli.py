@@ -178,6 +178,7 @@ def test_options_reach_the_training(monkeypatch):
         "data": Path("photos"),
         "work_dir": Path("w"),
         "resume": True,
+        "log": (),
         "launcher": "none",
         "cfg_options": {"batch": 8, "optimizer.lr": 0.1, "model.queue": 16},
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmengine.registry import VISBACKENDS
-from mmengine.visualization.vis_backend import BaseVisBackend, MLflowVisBackend, WandbVisBackend
+from mmengine.visualization.vis_backend import BaseVisBackend, MLflowVisBackend
 
 from resim_bench.errors import UserError
 from resim_bench.harness.options import first_line
@@ -22,18 +22,8 @@ MLFLOW_SERVER = os.environ.get("MLFLOW_TRACKING_URI")  # now: mlflow itself sets
 
 
 @VISBACKENDS.register_module()
-class WandbLog(WandbVisBackend):
-    """mmengine's, which ends its run by a function that wandb no longer has."""
-
-    def close(self):
-        """End the run."""
-        if self._env_initialized:
-            self._wandb.finish()
-
-
-@VISBACKENDS.register_module()
 class MLflowLog(MLflowVisBackend):
-    """mmengine's, which does not end its run, but copies all that lies in the directory of the training."""
+    """mmengine's, without the copies of the training's logs, for which it would need the whole configuration."""
 
     def close(self):
         """End the run."""
@@ -63,7 +53,7 @@ def _of_mlflow(folder: Path, run: str) -> dict:
 
 LOGS = {
     "tensorboard": Log("TensorboardVisBackend", "torch.utils.tensorboard"),
-    "wandb": Log("WandbLog", "wandb", _of_wandb),
+    "wandb": Log("WandbVisBackend", "wandb", _of_wandb),
     "mlflow": Log("MLflowLog", "mlflow", _of_mlflow),
 }
 

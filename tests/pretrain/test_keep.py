@@ -10,6 +10,7 @@ from PIL import Image
 import tables
 from pretrain import train
 from resim_bench import backbone, experiments, record
+from resim_bench.checkpoints import card
 from resim_bench.cli import trainings
 from resim_bench.errors import UserError
 from tests.pretrain.helpers import interrupt_at
@@ -68,6 +69,12 @@ def test_it_says_that_it_is_the_middle_of_a_longer_cosine(whole):
     assert provenance["protocol"]["epochs"] == 3 and provenance["seed"] == SEED
     end = backbone.load(backbone.path(whole, "mini-moco-v2", SEED))[1]
     assert "of_epochs" not in end and end["epochs"] == 3
+
+
+def test_its_model_card_says_so_too(whole):
+    end = backbone.load(backbone.path(whole, "mini-moco-v2", SEED))
+    said = [card.readme(card.Source(*found, "")).decode() for found in (backbone.load(kept(whole, 2)), end)]
+    assert "the middle of a longer training: after 2 of 3 epochs" in said[0] and "middle" not in said[1]
 
 
 def test_it_changes_no_number_and_no_digest(start, whole, tmp_path):

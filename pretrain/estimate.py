@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from pretrain import methods, train
-from resim_bench.data import scenes
+from resim_bench.data import photographs, scenes
 from resim_bench.errors import UserError
 from resim_bench.harness import progress, runs
 from resim_bench.machine import estimate
@@ -20,42 +20,44 @@ def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None
     """Train a recipe for a few iterations in a temporary folder.
 
     On a CPU the batch is one that it can manage, and what is measured is scaled. The whole run is that on the recipe's
-    `dataset.images` images, whatever images the measurement reads.
+    `dataset.images` images, whatever images the measurement reads; without any it generates some.
 
     Args:
         data: an ImageFolder, or a folder that has the recipe's; any one will do.
         cfg_options: `{dotted setting: value}` that change the recipe.
 
     Raises:
-        UserError: there is no such id or setting, settings do not fit, or there are no images to read.
+        UserError: there is no such id or setting, settings do not fit, or there is no folder `data`.
     """
     started = time.perf_counter()
     recipe = train.load_recipe(pretrain_id, cfg_options)
     train.check(recipe, recipe.dataset.images, world_size=1)
     with tempfile.TemporaryDirectory() as folder:
-        root = _images(recipe, data, Path(folder)) if methods.of(recipe).sees_images(recipe) else Path(folder)
+        root, generated = Path(folder), False
+        if methods.of(recipe).sees_images(recipe):
+            root, generated = _images(recipe, data, Path(folder))
         batch = recipe.batch
         if not torch.cuda.is_available():
             batch = estimate.small_batch(batch, recipe.views.size**2, recipe.model.get("bn_group", 1))
         options = (cfg_options or {}) | {"batch": batch, "workers": 0, "log_interval": 1, "keep": ()}
         measured = _training if methods.of(recipe).trains else _calibration
-        return measured(pretrain_id, recipe, root, Path(folder), options, started)
+        found = measured(pretrain_id, recipe, root, Path(folder), options, started)
+    return found._replace(generated=generated)
 
 
-def _images(recipe: Config, data: Path | None, folder: Path) -> Path:
-    """Where the measurement's images are; those of a mini recipe are generated."""
+def _images(recipe: Config, data: Path | None, folder: Path) -> tuple[Path, bool]:
+    """Where the measurement's images are, and whether they stand in for others; those of a mini recipe are its own."""
     usual = Path(recipe.dataset.root)
     root = Path(data or usual)
     root = root / usual.name if (root / usual.name).is_dir() else root
     if root.is_dir():
-        return root
-    if data is None and recipe.dataset.name == "scenes":
+        return root, False
+    if data is not None:
+        raise UserError(f"there is no folder {data}: name another, or leave --data out for generated images")
+    if recipe.dataset.name == "scenes":
         few = scenes.write(folder / "data", pretrain_images=recipe.batch, train_images=1, test_images=1)
-        return few / usual.name
-    raise UserError(
-        f"a plan reads a few images, and there is no folder {root}: name any <folder>/<class>/<image> with --data, "
-        "or see `resim-bench data`"
-    )
+        return few / usual.name, False
+    return photographs.write_imagefolder(folder / "data", recipe.batch, recipe.dataset.classes), True
 
 
 def _training(pretrain_id, recipe, root, folder, options, started) -> Measured:

@@ -1,5 +1,6 @@
 """What a transfer will take: a few iterations and tested images, measured, for `resim-bench plan`."""
 
+import contextlib
 import statistics
 import tempfile
 import time
@@ -9,7 +10,7 @@ import torch
 from mmengine.config import Config
 
 from resim_bench import backbone
-from resim_bench.data import scenes
+from resim_bench.data import photographs, scenes
 from resim_bench.errors import UserError
 from resim_bench.harness import progress, runs
 from resim_bench.harness.runner import build_runner
@@ -25,14 +26,15 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
     """Train an untrained backbone through a protocol for a few iterations in a temporary folder, and test a few images.
 
     On a CPU the batch is one that it can manage, and what is measured is scaled. The whole run tests the protocol's
-    number of images, whatever images the measurement reads.
+    number of images, whatever images the measurement reads; without any it generates some.
 
     Args:
-        data: a folder in the data set's format, or one that holds it; any one will do.
+        data: a folder in the data set's format, or one that holds it; any one will do. What holds neither, such as
+            the images of pre-training, is left to the other room.
         cfg_options: `{dotted key: value}` on top of the config.
 
     Raises:
-        UserError: there is no such id or option, or there are no images to read.
+        UserError: there is no such id or option, there is no folder `data`, or what it holds cannot be used.
     """
     started = time.perf_counter()
     cfg = protocols.load(transfer_id, cfg_options)
@@ -43,7 +45,8 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
     cfg.max_iters = estimate.few_iterations(cfg.total_batch, whole.total_batch)
     cfg.precise_bn_iters = min(PRECISE_BN, whole.precise_bn_iters)
     with tempfile.TemporaryDirectory() as folder:
-        resolved = _resolved(cfg, data, Path(folder))
+        root, generated = _images(cfg, data, Path(folder))
+        resolved = _resolved(cfg, root, Path(folder))
         before = progress.peak_memory()
         runner = build_runner(protocols.for_runner(resolved), seed=0).move_in(Path(folder) / "run")
         precise_bn = _timed_precise_bn(runner)
@@ -58,6 +61,7 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
         workers=whole.train_dataloader.num_workers,
         shared=whole.precise_bn_iters * a_batch + whole.expected_data.test_images * test,
         disk=saved,
+        generated=generated,
         **estimate.from_lines(
             lines,
             batch=whole.total_batch,
@@ -69,15 +73,25 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
     )
 
 
-def _resolved(cfg: Config, data: Path | None, folder: Path) -> Config:
+def _images(cfg: Config, data: Path | None, folder: Path) -> tuple[Path, bool]:
+    """Where the measurement's images are, and whether they stand in for others; those of a mini protocol are its own."""
+    if data is not None and not Path(data).is_dir():
+        raise UserError(f"there is no folder {data}: name another, or leave --data out for generated images")
+    data_set, expected = protocols.data_set(cfg), cfg.expected_data
+    for place in filter(None, (data, cfg.data_root)):
+        with contextlib.suppress(UserError):
+            return data_set.find(place), False
+    if expected.name == "scenes":
+        return scenes.write(folder / "data", pretrain_images=1, train_images=50, test_images=20), False
+    size = photographs.COCO if data_set.has_outlines else photographs.VOC
+    names = cfg.classes or [f"class{number:04d}" for number in range(expected.classes)]
+    return photographs.write_detection(folder / "data", size, names), True
+
+
+def _resolved(cfg: Config, data: Path, folder: Path) -> Config:
     """The protocol for the Runner, with the measurement's data and backbone, everything loaded in this process."""
     data_set = protocols.data_set(cfg)
-    if data is None and cfg.expected_data.name == "scenes" and not Path(cfg.data_root).is_dir():
-        data = scenes.write(folder / "data", pretrain_images=1, train_images=50, test_images=20)
-    try:
-        root = data_set.find(data or cfg.data_root)
-    except UserError as error:
-        raise UserError(f"{error}; a plan reads a few images, of any folder in that format (--data)") from None
+    root = data_set.find(data)
     classes = data_set.facts(root, cfg.classes, protocols.has_masks(cfg))["classes"]
     resolved = protocols.resolve(cfg, data=root, classes=classes, seed=0, backbone=_backbone(cfg, folder))
     resolved.custom_hooks[0].neck = resolved.init_neck = False  # where a pyramid comes from does not matter here

@@ -9,9 +9,10 @@ the streams (pre-training, detection training, test) share no random number.
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ VERSION = 1  # raise it with any change that changes an image or an annotation: 
 
 CLASSES = ("circle", "square", "triangle", "star", "ring", "cross")
 STREAMS = ("pretrain", "trainval", "test")
+SPLITS = {"trainval": "train", "test": "val"}  # what COCO calls the streams of detection
 SIZE = 96  # pixels of a side: a view of 56 px shows objects in about the scale that a detector meets
 STREAM_LENGTH = 100_000  # an image's number in VOC and COCO is this times its stream, plus its index
 
@@ -228,8 +230,9 @@ def write(
 
     def fill(building: Path) -> None:
         _write_imagefolder(building / "imagefolder", seed, pretrain_images, size)
-        for stream, split in (("trainval", "train"), ("test", "val")):
-            _write_detection(building, seed, stream, split, counts[stream], size)
+        for stream in SPLITS:
+            drawn = (scene(seed, stream, index, size) for index in range(counts[stream]))
+            write_detection(building, stream, drawn, CLASSES, run_length)
 
     return _build(root, {"seed": seed, "size": size, "images": counts}, fill)
 
@@ -280,40 +283,52 @@ def _write_imagefolder(folder: Path, seed: int, count: int, size: int) -> None:
     images = folder / "train" / "scenes"
     images.mkdir(parents=True)
     for index in range(count):
-        (images / f"{index:06d}.jpg").write_bytes(_jpeg(scene(seed, "pretrain", index, size)))
+        (images / f"{index:06d}.jpg").write_bytes(jpeg(scene(seed, "pretrain", index, size).image))
 
 
-def _write_detection(root: Path, seed: int, stream: str, split: str, count: int, size: int) -> None:
-    """Write one stream as the VOC2007 set of its name and as the COCO 2017 `split`, with the same JPEG files."""
+def write_detection(
+    root: Path, stream: str, drawn: Iterable[Scene], classes: Sequence[str], segmentation: Callable[[np.ndarray], Any]
+) -> None:
+    """Write scenes as the VOC2007 set `stream` and as the COCO 2017 split of `SPLITS`, with the same JPEG files.
+
+    Args:
+        root: the folder of both, `VOCdevkit/` and `coco/`.
+        stream: `trainval` or `test`.
+        drawn: the scenes.
+        classes: names by label.
+        segmentation: COCO's entry for a mask, (H, W) bool.
+    """
+    split = SPLITS[stream]
     voc, coco = root / "VOCdevkit" / "VOC2007", root / "coco"
     lists = voc / "ImageSets" / "Main"
     for folder in (voc / "JPEGImages", voc / "Annotations", lists, coco / f"{split}2017", coco / "annotations"):
         folder.mkdir(parents=True, exist_ok=True)
-    numbers = [STREAMS.index(stream) * STREAM_LENGTH + index for index in range(count)]
-    images, annotations = [], []
-    for index, number in enumerate(numbers):
-        drawn = scene(seed, stream, index, size)
-        jpeg, coco_name = _jpeg(drawn), f"{number:012d}.jpg"
-        (voc / "JPEGImages" / f"{number:06d}.jpg").write_bytes(jpeg)
-        (voc / "Annotations" / f"{number:06d}.xml").write_text(_voc_xml(drawn, f"{number:06d}.jpg"))
-        (coco / f"{split}2017" / coco_name).write_bytes(jpeg)
-        images.append({"id": number, "file_name": coco_name, "width": size, "height": size})
-        annotations += [_coco_annotation(o, number, k) for k, o in enumerate(drawn.objects)]
-    (lists / f"{stream}.txt").write_text("".join(f"{number:06d}\n" for number in numbers))
-    categories = [{"id": i, "name": name, "supercategory": "shape"} for i, name in enumerate(CLASSES, 1)]
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for number, painted in enumerate(drawn, STREAMS.index(stream) * STREAM_LENGTH):
+        height, width = painted.image.shape[:2]
+        content, coco_name = jpeg(painted.image), f"{number:012d}.jpg"
+        (voc / "JPEGImages" / f"{number:06d}.jpg").write_bytes(content)
+        (voc / "Annotations" / f"{number:06d}.xml").write_text(_voc_xml(painted, f"{number:06d}.jpg", classes))
+        (coco / f"{split}2017" / coco_name).write_bytes(content)
+        images.append({"id": number, "file_name": coco_name, "width": width, "height": height})
+        annotations += [_coco_annotation(o, number, k, segmentation) for k, o in enumerate(painted.objects)]
+    (lists / f"{stream}.txt").write_text("".join(f"{image['id']:06d}\n" for image in images))
+    categories = [{"id": i, "name": name, "supercategory": "shape"} for i, name in enumerate(classes, 1)]
     instances = {"images": images, "annotations": annotations, "categories": categories}
     (coco / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(instances))
 
 
-def _jpeg(drawn: Scene) -> bytes:
-    return cv2.imencode(".jpg", drawn.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+def jpeg(image: np.ndarray) -> bytes:
+    """An image, (H, W, 3) uint8 RGB, as a JPEG file of high quality."""
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-def _voc_xml(drawn: Scene, name: str) -> str:
+def _voc_xml(drawn: Scene, name: str, classes: Sequence[str]) -> str:
     """Return VOC's annotation of an image: boxes are 1-based and inclusive, so x0 becomes x0 + 1 and x1 stays."""
     height, width, depth = drawn.image.shape
     objects = "".join(
-        f"<object><name>{CLASSES[o.label]}</name><pose>Unspecified</pose>"
+        f"<object><name>{classes[o.label]}</name><pose>Unspecified</pose>"
         f"<truncated>{o.truncated:d}</truncated><difficult>{o.difficult:d}</difficult>"
         f"<bndbox><xmin>{o.box[0] + 1:.0f}</xmin><ymin>{o.box[1] + 1:.0f}</ymin>"
         f"<xmax>{o.box[2]:.0f}</xmax><ymax>{o.box[3]:.0f}</ymax></bndbox></object>\n"
@@ -326,12 +341,15 @@ def _voc_xml(drawn: Scene, name: str) -> str:
     )
 
 
-def _coco_annotation(item: SceneObject, image_id: int, position: int) -> dict:
-    """Return COCO's annotation of an object; its mask is an uncompressed run-length code, since rings have holes."""
-    x0, y0, x1, y1 = item.box
-    column_major = np.concatenate([[False], item.mask.ravel(order="F")])
+def run_length(mask: np.ndarray) -> dict:
+    """COCO's uncompressed run-length code of a mask, (H, W) bool, which may have holes."""
+    column_major = np.concatenate([[False], mask.ravel(order="F")])
     changes = np.flatnonzero(column_major[1:] != column_major[:-1])
-    counts = np.diff(changes, prepend=0, append=item.mask.size)
+    return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}
+
+
+def _coco_annotation(item: SceneObject, image_id: int, position: int, segmentation) -> dict:
+    x0, y0, x1, y1 = item.box
     return {
         "id": image_id * 10 + position,
         "image_id": image_id,
@@ -339,5 +357,5 @@ def _coco_annotation(item: SceneObject, image_id: int, position: int) -> dict:
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "area": int(item.mask.sum()),
         "iscrowd": 0,
-        "segmentation": {"size": list(item.mask.shape), "counts": counts.tolist()},
+        "segmentation": segmentation(item.mask),
     }

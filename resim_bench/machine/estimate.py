@@ -39,6 +39,7 @@ class Measured(NamedTuple):
         batch_memory: bytes that come with the batch, in one process.
         disk: bytes that the run leaves.
         measured: images of an iteration of the measurement.
+        generated: whether the images stood in for those of the data set.
     """
 
     iterations: int
@@ -52,6 +53,7 @@ class Measured(NamedTuple):
     batch_memory: float
     disk: int
     measured: int
+    generated: bool = False
 
 
 class Machine(NamedTuple):
@@ -232,6 +234,9 @@ def _notes(measurements, machine):
     part = [f"{run.id} ({p.measured} of {p.batch} images)" for run, p in measurements.items() if p.measured < p.batch]
     if part:
         yield f"Measured with a part of the batch, and scaled: {', '.join(part)}."
+    stood_in = [run.id for run, measured in measurements.items() if measured.generated]
+    if stood_in:
+        yield f"Measured on generated images of the real size, for lack of the data: {', '.join(stood_in)}."
     if machine.processes > 1:
         place = "" if machine.gpu else " No GPU was at hand: each of them counts as this CPU."
         count = f"{machine.processes} GPUs"

@@ -190,8 +190,7 @@ def test_a_mask_may_touch_every_corner():
 
     mask = np.ones((8, 6), bool)
     mask[2:5, 3] = False
-    item = scenes.SceneObject(0, (0.0, 0.0, 6.0, 8.0), mask, 1.0, False)
-    rle = scenes._coco_annotation(item, 1, 0)["segmentation"]
+    rle = scenes.run_length(mask)
     assert np.array_equal(coco_mask.decode(coco_mask.frPyObjects(rle, 8, 6)), mask)
 
 

@@ -25,7 +25,7 @@ TESTED = 4  # batches, of which the first does not count
 def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None = None) -> Measured:
     """Train an untrained backbone through a protocol for a few iterations in a temporary folder, and test a few images.
 
-    On a CPU the batch is one that it can manage, and what is measured is scaled. The whole run tests the protocol's
+    On a CPU the batch is one that it can manage, of smaller images, and what is measured is scaled. The whole run tests the protocol's
     number of images, whatever images the measurement reads; without any it generates some.
 
     Args:
@@ -40,8 +40,10 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
     cfg = protocols.load(transfer_id, cfg_options)
     whole = Config(cfg.to_dict())
     width, height = cfg.test_scale
+    part = 1.0
     if not torch.cuda.is_available():
         cfg.total_batch = estimate.small_batch(whole.total_batch, width * height)
+        part = _shrink(cfg, estimate.small_side(width * height))
     cfg.max_iters = estimate.few_iterations(cfg.total_batch, whole.total_batch)
     cfg.precise_bn_iters = min(PRECISE_BN, whole.precise_bn_iters)
     with tempfile.TemporaryDirectory() as folder:
@@ -55,17 +57,18 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
         peak, saved = progress.peak_memory(), (Path(runner.work_dir) / runs.LAST).stat().st_size
         test = _seconds_a_test(runner)
     tested = TESTED * test * resolved.test_dataloader.batch_size
-    a_batch = precise_bn[0] / PRECISE_BN * whole.total_batch / cfg.total_batch if precise_bn else 0.0
+    a_batch = precise_bn[0] / PRECISE_BN * whole.total_batch / (cfg.total_batch * part) if precise_bn else 0.0
     return Measured(
         iterations=whole.max_iters,
         workers=whole.train_dataloader.num_workers,
-        shared=whole.precise_bn_iters * a_batch + whole.expected_data.test_images * test,
+        shared=whole.precise_bn_iters * a_batch + whole.expected_data.test_images * test / part,
         disk=saved,
         generated=generated,
         **estimate.from_lines(
             lines,
             batch=whole.total_batch,
             measured=cfg.total_batch,
+            part=part,
             elapsed=time.perf_counter() - started - sum(precise_bn) - tested,
             fixed=before + saved,
             peak=peak,
@@ -86,6 +89,18 @@ def _images(cfg: Config, data: Path | None, folder: Path) -> tuple[Path, bool]:
     size = photographs.COCO if data_set.has_outlines else photographs.VOC
     names = cfg.classes or [f"class{number:04d}" for number in range(expected.classes)]
     return photographs.write_detection(folder / "data", size, names), True
+
+
+def _shrink(cfg: Config, divisor: int) -> float:
+    """Divide the sides of a protocol's images, and the numbers of its regions as their area; returns the part left."""
+    area = divisor**2
+    cfg.scales = [(width // divisor, height // divisor) for width, height in cfg.scales]
+    cfg.test_scale = tuple(side // divisor for side in cfg.test_scale)
+    cfg.model.train_cfg.rcnn.sampler.num //= area
+    for proposals in (cfg.model.train_cfg.rpn_proposal, cfg.model.test_cfg.rpn):
+        proposals.nms_pre //= area
+        proposals.max_per_img //= area
+    return 1 / area
 
 
 def _resolved(cfg: Config, data: Path, folder: Path) -> Config:

@@ -5,6 +5,7 @@ A measurement runs a few iterations of the real thing; what follows from it is a
 
 import contextlib
 import io
+import math
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ from resim_bench import experiments
 from resim_bench.harness import runs
 
 PIXELS = 2_000_000  # of a measurement's batch on a CPU: 39 views of 224 px, one image of 1333 x 800
+LARGE = 300_000  # pixels of an image for detection beyond which a CPU measures a part of one: 666 x 400
 WARM_UP = 1  # iterations of a measurement that do not count
 WHOLE, PART = 10, 2  # that do, with all of the batch or a part of it
 
@@ -38,7 +40,7 @@ class Measured(NamedTuple):
         memory: bytes of a process, whatever the batch.
         batch_memory: bytes that come with the batch, in one process.
         disk: bytes that the run leaves.
-        measured: images of an iteration of the measurement.
+        measured: images of an iteration of the measurement; less than 1 is a part of one.
         generated: whether the images stood in for those of the data set.
     """
 
@@ -52,7 +54,7 @@ class Measured(NamedTuple):
     memory: float
     batch_memory: float
     disk: int
-    measured: int
+    measured: float
     generated: bool = False
 
 
@@ -146,29 +148,42 @@ def small_batch(batch: int, pixels: int, group: int = 1) -> int:
     return min(batch, max(group, PIXELS // pixels // group * group))
 
 
-def few_iterations(measured: int, batch: int) -> int:
+def small_side(pixels: int) -> int:
+    """By what a CPU divides the sides of an image for detection, and by its square all that grows with its area."""
+    return max(1, math.ceil(math.sqrt(pixels / LARGE)))
+
+
+def few_iterations(measured: float, batch: int) -> int:
     """Iterations of a measurement that takes `measured` images of a batch."""
     return WARM_UP + (WHOLE if measured == batch else PART)
 
 
 def from_lines(
-    lines: list[dict[str, float]], *, batch: int, measured: int, elapsed: float, fixed: int, peak: int
+    lines: list[dict[str, float]],
+    *,
+    batch: int,
+    measured: int,
+    elapsed: float,
+    fixed: int,
+    peak: int,
+    part: float = 1.0,
 ) -> dict[str, float]:
     """The fields of a `Measured` that follow from its progress lines, one per iteration, and its peak memory.
 
     Args:
         lines: see `resim_bench.harness.progress.read`.
         batch, measured: images of an iteration of the whole run and of the measurement.
+        part: of each image's work that was measured; all of an image is loaded.
         elapsed: seconds that the measurement took, without what processes share.
         fixed: bytes, such as weights and momentum, that do not grow with the batch; of `peak`.
     """
     counted = lines[WARM_UP:]
     load = statistics.median(line["data_time"] for line in counted)
     step = statistics.median(line["time"] - line["data_time"] for line in counted)
-    scale = batch / measured
+    scale = batch / (measured * part)
     return {
         "batch": batch,
-        "measured": measured,
+        "measured": measured * part,
         "step": step * scale,
         "sample": load / measured,
         "once": elapsed - len(lines) * (load + step),
@@ -231,7 +246,7 @@ def _total(measurements, machine):
 
 def _notes(measurements, machine):
     yield f"Measured on {machine.name}: a few iterations of each, in one process. Memory is a process's."
-    part = [f"{run.id} ({p.measured} of {p.batch} images)" for run, p in measurements.items() if p.measured < p.batch]
+    part = [f"{run.id} ({p.measured:g} of {p.batch} images)" for run, p in measurements.items() if p.measured < p.batch]
     if part:
         yield f"Measured with a part of the batch, and scaled: {', '.join(part)}."
     stood_in = [run.id for run, measured in measurements.items() if measured.generated]

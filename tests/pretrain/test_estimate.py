@@ -69,22 +69,31 @@ def test_an_untrained_backbone_is_calibrated_alone(images, monkeypatch):
     assert facts.once > 0.3 + 30 * 0.1, "of the second run a third is a batch"
 
 
-def test_without_images_it_says_what_to_do(tmp_path, monkeypatch):
+def test_without_images_it_generates_some_and_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="no folder data/imagenet: name any <folder>/<class>/<image> with --data"):
-        estimate.measure("in1k-moco-v2-200ep")
+    facts = estimate.measure("in100-supervised", cfg_options={"batch": 4, "views.size": 32, "model.bn_group": 4})
+    assert facts.generated and facts.iterations > 10_000, "the whole run is that on the recipe's images"
+    assert not list(tmp_path.iterdir())
+    root, generated = estimate._images(train.load_recipe("in100-supervised", {"batch": 4}), None, tmp_path)
+    assert generated and len(list(root.iterdir())) == 100, "all of its classes"
+
+
+def test_a_folder_that_is_named_is_never_replaced(images, tmp_path):
+    assert not estimate.measure("mini-moco-v2", images, TINY | {"max_iters": 7}).generated
+    with pytest.raises(UserError, match="there is no folder .*typo: name another, or leave --data out"):
+        estimate.measure("in100-moco-v2", tmp_path / "typo")
 
 
 def test_images_may_be_those_of_a_folder_of_all_data(images):
     recipe = train.load_recipe("mini-moco-v2")
-    assert estimate._images(recipe, images.parent, None) == estimate._images(recipe, images, None) == images
+    assert estimate._images(recipe, images.parent, None) == estimate._images(recipe, images, None) == (images, False)
 
 
 def test_a_mini_recipe_generates_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = train.load_recipe("mini-moco-v2", {"batch": 4})
-    root = estimate._images(recipe, None, tmp_path)
-    assert len(list(root.rglob("*.jpg"))) == 4
+    root, stands_in = estimate._images(recipe, None, tmp_path)
+    assert len(list(root.rglob("*.jpg"))) == 4 and not stands_in
 
 
 def test_settings_that_a_training_refuses_are_refused(images):

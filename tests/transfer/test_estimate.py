@@ -4,11 +4,12 @@ import time
 
 import pytest
 
+from resim_bench.data import photographs
 from resim_bench.errors import UserError
 from resim_bench.harness import progress
 from resim_bench.machine import estimate as machine
 from tests.transfer.conftest import TINY, TINY_COCO
-from transfer import estimate, hooks
+from transfer import estimate, hooks, protocols
 
 OPTIONS = {key: value for key, value in TINY.items() if key not in ("max_iters", "precise_bn_iters")}
 
@@ -51,7 +52,39 @@ def test_a_part_of_the_batch_is_scaled(coco_folder, monkeypatch):
     assert facts.step == pytest.approx(2 * 0.9) and facts.sample == pytest.approx(0.3)
 
 
-def test_without_images_it_says_what_to_do(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("transfer_id", "classes"), [("voc-full", 20), ("coco-1x", 80)])
+def test_without_images_it_generates_some_and_says_so(transfer_id, classes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"VOC folder data/VOCdevkit does not exist.*of any folder in that format"):
-        estimate.measure("voc-full")
+    monkeypatch.setattr(photographs, "DISTINCT", 4)
+    cfg = protocols.load(transfer_id)
+    root, generated = estimate._images(cfg, None, tmp_path / "generated")
+    data_set = protocols.data_set(cfg)
+    facts = data_set.facts(data_set.find(root), cfg.classes, protocols.has_masks(cfg))
+    assert generated and len(facts["classes"]) == classes
+    assert facts["train_images"] >= 4 and facts["test_images"] >= estimate.TESTED
+
+
+def test_what_stands_in_trains_and_is_tested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(photographs, "DISTINCT", 4)
+    facts = estimate.measure("coco-1x", cfg_options=TINY_COCO | {"max_iters": 9})
+    assert facts.generated and facts.iterations == 9 and not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_other_images_is_left_to_pre_training(devkit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cfg = protocols.load("voc-full")
+    (tmp_path / "imagenet" / "train").mkdir(parents=True)
+    assert estimate._images(cfg, tmp_path / "imagenet", tmp_path / "generated")[1]
+    assert estimate._images(cfg, devkit.parent, tmp_path) == (devkit, False)
+    with pytest.raises(UserError, match="there is no folder .*typo: name another, or leave --data out"):
+        estimate.measure("voc-full", tmp_path / "typo")
+
+
+def test_a_cpu_measures_a_part_of_a_large_image(tmp_path):
+    cfg = protocols.load("voc-full")
+    assert estimate._shrink(cfg, 2) == 1 / 4 and estimate._shrink(protocols.load("voc-full"), 1) == 1
+    assert cfg.test_scale == (666, 400) and cfg.scales[0] == (666, 240)
+    assert cfg.model.train_cfg.rcnn.sampler.num == 128 and cfg.model.test_cfg.rpn.max_per_img == 250
+    resolved = protocols.resolve(cfg, data=tmp_path, classes=["a"], seed=0, backbone="b")
+    assert resolved.test_dataloader.dataset.pipeline[1].scale == (666, 400)

@@ -42,7 +42,8 @@ def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None
         options = (cfg_options or {}) | {"batch": batch, "workers": 0, "log_interval": 1, "keep": ()}
         measured = _training if methods.of(recipe).trains else _calibration
         found = measured(pretrain_id, recipe, root, Path(folder), options, started)
-    return found._replace(generated=generated)
+    group = recipe.batch if recipe.micro_batch else recipe.model.get("bn_group") or 1
+    return found._replace(generated=generated, group=group)
 
 
 def _images(recipe: Config, data: Path | None, folder: Path) -> tuple[Path, bool]:

@@ -25,8 +25,8 @@ TESTED = 4  # batches, of which the first does not count
 def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None = None) -> Measured:
     """Train an untrained backbone through a protocol for a few iterations in a temporary folder, and test a few images.
 
-    On a CPU the batch is one that it can manage, of smaller images, and what is measured is scaled. The whole run tests the protocol's
-    number of images, whatever images the measurement reads; without any it generates some.
+    On a CPU the batch is one that it can manage, of smaller images, and what is measured is scaled. The whole run tests
+    the protocol's number of images, whatever images the measurement reads; without any it generates some.
 
     Args:
         data: a folder in the data set's format, or one that holds it; any one will do. What holds neither, such as
@@ -77,7 +77,7 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
 
 
 def _images(cfg: Config, data: Path | None, folder: Path) -> tuple[Path, bool]:
-    """Where the measurement's images are, and whether they stand in for others; those of a mini protocol are its own."""
+    """Where the measurement's images are, and whether they stand in for others; a mini protocol generates its own."""
     if data is not None and not Path(data).is_dir():
         raise UserError(f"there is no folder {data}: name another, or leave --data out for generated images")
     data_set, expected = protocols.data_set(cfg), cfg.expected_data

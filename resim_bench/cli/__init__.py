@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from resim_bench.cli import datasets, machine, results, trainings, weights
-from resim_bench.cli.arguments import Parser, Version, a_count, a_name, a_path, a_seed, some_logs
+from resim_bench.cli.arguments import Parser, Version, a_count, a_name, a_path, a_price, a_seed, some_logs
 from resim_bench.cli.options import Options
 from resim_bench.errors import INTERRUPTED, UserError
 
@@ -171,7 +171,10 @@ def build_parser() -> Parser:
     plans.add_argument(
         "id", nargs="+", metavar="ID", help="a pre-training id, a transfer id or a table (table:coco-1x where both are)"
     )
-    plans.add_argument("--gpus", type=a_count, metavar="N", help="plan for N GPUs (default: what is here)")
+    plans.add_argument(
+        "--gpus", type=a_count, metavar="N", help="plan for N GPUs, and when each run is (default: what is here)"
+    )
+    plans.add_argument("--price", type=a_price, metavar="X", help="of an hour of a GPU: say what it costs")
     speed = command("bench", machine.bench, "time the suite against the obvious way of doing the same", [place])
     speed.add_argument("what", choices=(*machine.BENCHES, "all"), help="of what: data, step, ops, tables or all")
     command("env", machine.show_environment, "say what a report of a problem needs")

@@ -1,6 +1,7 @@
 """Arguments of the command line: what a word may be, and how a mistake is said."""
 
 import argparse
+import math
 import os
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def a_seed(text: str) -> int:
 def a_count(text: str) -> int:
     """How many of something, at least one."""
     return _whole(text, 1, MOST)
+
+
+def a_price(text: str) -> float:
+    """What something costs, in whatever currency."""
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 < price <= MOST:
+        raise argparse.ArgumentTypeError(f"{text[:40]} is no price, a number above 0 and up to {MOST}")
+    return price
 
 
 def a_name(text: str) -> str:

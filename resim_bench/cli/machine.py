@@ -37,7 +37,7 @@ def plan_runs(args) -> None:
 
     measures = {"pretrain": pretraining.measure, "transfer": transferring.measure}
     options = {"data": args.data, "cfg_options": args.cfg_options}
-    print(estimate.report(args.id, measures, args.trials, args.gpus, **options), end="")
+    print(estimate.report(args.id, measures, args.trials, args.gpus, args.price, **options), end="")
 
 
 def _bench_data():

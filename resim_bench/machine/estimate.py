@@ -8,20 +8,23 @@ import io
 import math
 import multiprocessing
 import os
+import resource
 import signal
 import statistics
 import sys
+import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
-from resim_bench import experiments
 from resim_bench.harness import runs
+from resim_bench.machine import anchors, schedule
 
 PIXELS = 2_000_000  # of a measurement's batch on a CPU: 39 views of 224 px, one image of 1333 x 800
 LARGE = 300_000  # pixels of an image for detection beyond which a CPU measures a part of one: 666 x 400
+POWER_EVERY = 0.1  # seconds between two readings of a GPU's power
 WARM_UP = 1  # iterations of a measurement that do not count
 WHOLE, PART = 10, 2  # that do, with all of the batch or a part of it
 
@@ -42,6 +45,9 @@ class Measured(NamedTuple):
         disk: bytes that the run leaves.
         measured: images of an iteration of the measurement; less than 1 is a part of one.
         generated: whether the images stood in for those of the data set.
+        group: images that one process has to take at least, and in multiples of which.
+        host: bytes of the measurement's process that are not a GPU's.
+        watts: that a GPU draws; None where it does not tell.
     """
 
     iterations: int
@@ -56,6 +62,9 @@ class Measured(NamedTuple):
     disk: int
     measured: float
     generated: bool = False
+    group: int = 1
+    host: float = 0.0
+    watts: float | None = None
 
 
 class Machine(NamedTuple):
@@ -76,44 +85,64 @@ class Run(NamedTuple):
 
 
 def runs_of(ids: Iterable[str], trials: int = 1) -> list[Run]:
-    """What the ids stand for; a table is its recipes, each once, and the transfers of its rows, `trials` each.
-
-    A table whose id a protocol has, too, is named `table:coco-1x`.
+    """What the ids stand for (`schedule.jobs`), counted: pre-trainings, then transfers.
 
     Raises:
         UserError: an id that there is not.
     """
-    recipes, protocols, tables = experiments.pretrain_ids(), experiments.transfer_ids(), experiments.reported_tables()
-    named = {f"table:{i}" if i in protocols else i: experiments.of_table(i) for i in tables}
-    pretrainings: dict[str, int] = {}
-    transfers: Counter[str] = Counter()
-    for asked in ids:
-        chosen = experiments.select_one(asked, [*recipes, *protocols, *named])
-        if chosen in recipes:
-            pretrainings[chosen] = trials
-        elif chosen in protocols:
-            transfers[chosen] += trials
-        else:
-            pairs = named[chosen]
-            pretrainings = {pair.pretrain_id: 1 for pair in pairs if pair.pretrain_id in recipes} | pretrainings
-            transfers.update({i: trials * n for i, n in Counter(pair.transfer_id for pair in pairs).items()})
-    found = [Run("pretrain", i, n) for i, n in pretrainings.items()]
-    return found + [Run("transfer", i, n) for i, n in transfers.items()]
+    counts = Counter((job.room, job.id) for job in schedule.jobs(ids, trials))
+    return [Run(*key, n) for room in ("pretrain", "transfer") for key, n in counts.items() if key[0] == room]
 
 
-def report(ids: Iterable[str], measures: dict[str, Callable[..., Measured]], trials=1, gpus=None, **options) -> str:
-    """Measure what the ids stand for, and return the table.
+def measure_all(
+    ids: Iterable[str], measures: dict[str, Callable[..., Measured]], trials: int = 1, **options
+) -> dict[Run, Measured]:
+    """Measure what the ids stand for.
 
     Args:
-        ids, trials: see `runs_of`.
+        ids, trials: see `schedule.jobs`.
         measures: what measures a run of a room, `pretrain` or `transfer`; called as `measure(id, **options)`.
-        gpus: see `this_machine`.
 
     Raises:
         UserError: an id that there is not, or what a measure raises.
     """
-    measurements = {run: measured(run, measures[run.room], **options) for run in runs_of(ids, trials)}
-    return table(measurements, this_machine(gpus))
+    return {run: measured(run, measures[run.room], **options) for run in runs_of(ids, trials)}
+
+
+def report(
+    ids: Sequence[str],
+    measures: dict[str, Callable[..., Measured]],
+    trials: int = 1,
+    gpus: int | None = None,
+    price: float | None = None,
+    **options,
+) -> str:
+    """Measure what the ids stand for, and return the table, and for `gpus` that were named a schedule.
+
+    Args:
+        ids, measures, trials: see `measure_all`.
+        gpus: see `this_machine`.
+        price: of an hour of a GPU.
+
+    Raises:
+        UserError: an id that there is not, or what a measure raises.
+    """
+    found, machine = measure_all(ids, measures, trials, **options), this_machine(gpus)
+    text = table(found, machine, price)
+    if gpus:
+        text += "\n" + "\n".join(schedule.lines(slots(schedule.jobs(ids, trials), found, machine), gpus)) + "\n"
+    return text
+
+
+def slots(jobs: Iterable[schedule.Job], measurements: dict[Run, Measured], machine: Machine) -> list[schedule.Slot]:
+    """When each job runs on the machine."""
+    of = {(run.room, run.id): measured for run, measured in measurements.items()}
+    return schedule.place(
+        jobs,
+        machine.processes,
+        lambda job: seconds(of[job.room, job.id], machine),
+        lambda job: width(of[job.room, job.id], machine),
+    )
 
 
 def measured(run: Run, measure: Callable[..., Measured], **options) -> Measured:
@@ -131,8 +160,36 @@ def _die_quietly() -> None:
 
 def _silently(measure, run_id, options):
     warnings.filterwarnings("ignore", message="Multi-processing start method")  # loaders may fork all the same
-    with contextlib.redirect_stdout(io.StringIO()):
-        return measure(run_id, **options)
+    with contextlib.redirect_stdout(io.StringIO()), power_readings() as watts:
+        found = measure(run_id, **options)
+    return found._replace(watts=statistics.quantiles(watts, n=10)[-1]) if len(watts) > 1 else found
+
+
+@contextlib.contextmanager
+def power_readings() -> Iterator[list[float]]:
+    """Watts that the GPU draws, read while the block runs; none where there is no GPU, or it does not tell.
+
+    The highest tenth of them is what it draws while it works: a measurement also starts and ends.
+    """
+    import torch
+
+    readings: list[float] = []
+    done = threading.Event()
+
+    def read():
+        with contextlib.suppress(Exception):  # of the driver's library, which may be missing: then there is no energy
+            while not done.wait(POWER_EVERY):
+                readings.append(torch.cuda.power_draw() / 1000)
+
+    reader = threading.Thread(target=read)
+    if torch.cuda.is_available():
+        reader.start()
+    try:
+        yield readings
+    finally:
+        done.set()
+        if reader.ident:
+            reader.join()
 
 
 def this_machine(gpus: int | None = None) -> Machine:
@@ -188,8 +245,15 @@ def from_lines(
         "sample": load / measured,
         "once": elapsed - len(lines) * (load + step),
         "memory": fixed,
+        "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "batch_memory": max(0, peak - fixed) * scale,
     }
+
+
+def width(measured: Measured, machine: Machine) -> int:
+    """Processes that a run can use of the machine's: they divide its batch, in whole batch-norm groups."""
+    most = min(machine.processes, measured.batch // measured.group)
+    return next(n for n in range(most, 0, -1) if n == 1 or measured.batch % (n * measured.group) == 0)
 
 
 def seconds_a_step(measured: Measured, machine: Machine) -> float:
@@ -197,55 +261,104 @@ def seconds_a_step(measured: Measured, machine: Machine) -> float:
 
     Divided by the processes as if they did not have to communicate.
     """
-    loaders = min(measured.workers * machine.processes, machine.cores) or machine.processes
-    step, load = measured.step / machine.processes, measured.sample * measured.batch / loaders
+    processes = width(measured, machine)
+    loaders = min(measured.workers * processes, machine.cores) or processes
+    step, load = measured.step / processes, measured.sample * measured.batch / loaders
     return max(step, load) if machine.gpu and measured.workers else step + load
 
 
 def seconds(measured: Measured, machine: Machine) -> float:
     """Of the whole run."""
-    return measured.once + measured.shared / machine.processes + measured.iterations * seconds_a_step(measured, machine)
+    once = measured.once + measured.shared / width(measured, machine)
+    return once + measured.iterations * seconds_a_step(measured, machine)
+
+
+def device_hours(measured: Measured, machine: Machine) -> float:
+    """Hours of the whole run, times the GPUs that it takes; without any, of CPUs such as the one at hand."""
+    return seconds(measured, machine) * width(measured, machine) / 3600
 
 
 def memory(measured: Measured, machine: Machine) -> float:
     """Bytes of a process at most."""
-    return measured.memory + measured.batch_memory / machine.processes
+    return measured.memory + measured.batch_memory / width(measured, machine)
 
 
-HEADINGS = ("id", "runs", "iterations", "s/step", "time", "memory", "disk")
+class _Column(NamedTuple):
+    """A column: what stands in it for `times` runs of what was measured, and how much of it all runs together take."""
+
+    heading: str
+    of: Callable[[int, Measured], float]
+    text: Callable[[float], str]
+    together: Callable[[Iterable[float]], float] | None  # of what `of` gives for the rows; None: nothing is said
+    runs: bool = False  # whether `of` is of one run, which the total counts as often as it is run
 
 
-def table(measurements: dict[Run, Measured], machine: Machine) -> str:
-    """A row a recipe or protocol, times and bytes of one run; the total of all runs; what was measured, on what."""
-    rows = [
-        HEADINGS,
-        *(_row(run, measured, machine) for run, measured in measurements.items()),
-        _total(measurements, machine),
+def _columns(measurements: Iterable[Measured], machine: Machine, price: float | None) -> list[_Column]:
+    unit = "GPU-hours" if machine.gpu else "CPU-hours"
+    columns = [
+        _Column("runs", lambda n, m: n, "{:.0f}".format, sum),
+        _Column("iterations", lambda n, m: m.iterations, "{:,}".format, None),
+        _Column("s/step", lambda n, m: seconds_a_step(m, machine) if m.iterations else 0, _step, None),
+        _Column("time", lambda n, m: seconds(m, machine), human_time, sum, runs=True),
+        _Column(unit, lambda n, m: n * device_hours(m, machine), "{:,.1f}".format, sum),
+        _Column("memory", lambda n, m: memory(m, machine), human_bytes, max),
+        _Column("disk", lambda n, m: m.disk, human_bytes, sum, runs=True),
     ]
+    if any(m.watts for m in measurements):
+        kilowatt_hours = lambda n, m: n * device_hours(m, machine) * (m.watts or 0) / 1000  # noqa: E731
+        columns.append(_Column("kWh", kilowatt_hours, "{:,.1f}".format, sum))
+    if price is not None:
+        columns.append(_Column("cost", lambda n, m: n * device_hours(m, machine) * price, "{:,.2f}".format, sum))
+    return columns
+
+
+def _step(seconds: float) -> str:
+    return f"{seconds:.3g}" if seconds else "-"
+
+
+def table(measurements: dict[Run, Measured], machine: Machine, price: float | None = None) -> str:
+    """A row a recipe or protocol; the total of all runs; what was measured, on what.
+
+    Args:
+        measurements: of each run.
+        machine: what it is planned for.
+        price: of an hour of one of its GPUs.
+    """
+    columns = _columns(measurements.values(), machine, price)
+    rows = [("id", *(column.heading for column in columns))]
+    for run, measured in measurements.items():
+        rows.append((run.id, *(column.text(column.of(run.times, measured)) for column in columns)))
+    rows.append(("total", *(_total(column, measurements) for column in columns)))
+    return (
+        "\n".join([*aligned(rows), "", *_notes(measurements, machine, price), *_published(measurements, machine)])
+        + "\n"
+    )
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines: the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
+    return [
         "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    return "\n".join([*lines, "", *_notes(measurements, machine)]) + "\n"
 
 
-def _row(run, measured, machine):
-    step = f"{seconds_a_step(measured, machine):.3g}" if measured.iterations else "-"
-    bulk = human_bytes(memory(measured, machine)), human_bytes(measured.disk)
-    return run.id, str(run.times), f"{measured.iterations:,}", step, human_time(seconds(measured, machine)), *bulk
+def _total(column, measurements):
+    if not column.together:
+        return ""
+    cells = [column.of(run.times, m) * (run.times if column.runs else 1) for run, m in measurements.items()]
+    return column.text(column.together(cells))
 
 
-def _total(measurements, machine):
-    time = sum(run.times * seconds(measured, machine) for run, measured in measurements.items())
-    most = max(memory(measured, machine) for measured in measurements.values())
-    disk = sum(run.times * measured.disk for run, measured in measurements.items())
-    times = sum(run.times for run in measurements)
-    return "total", str(times), "", "", human_time(time), human_bytes(most), human_bytes(disk)
-
-
-def _notes(measurements, machine):
+def _notes(measurements, machine, price):
     yield f"Measured on {machine.name}: a few iterations of each, in one process. Memory is a process's."
+    if not machine.gpu:
+        yield "No GPU is at hand: these are times and hours of this CPU, and a GPU takes a small part of them."
+    unit = "GPU" if machine.gpu else "CPU such as this"
+    kinds = f"{unit.split()[0]}-hours" + (", energy" if any(m.watts for m in measurements.values()) else "")
+    cost = f"; cost at {price:g} an hour of a {unit}" if price is not None else ""
+    yield f"Time, memory and disk are of one run, {kinds}{' and cost' if cost else ''} of all of a row{cost}."
     part = [f"{run.id} ({p.measured:g} of {p.batch} images)" for run, p in measurements.items() if p.measured < p.batch]
     if part:
         yield f"Measured with a part of the batch, and scaled: {', '.join(part)}."
@@ -255,7 +368,26 @@ def _notes(measurements, machine):
     if machine.processes > 1:
         place = "" if machine.gpu else " No GPU was at hand: each of them counts as this CPU."
         count = f"{machine.processes} GPUs"
+        whole = sum(run.times * seconds(measured, machine) for run, measured in measurements.items()) / 86400
         yield f"{count}: time divided by {machine.processes}, without communication, untested.{place}"
+        yield f"{count} take {whole:,.1f} days for all of it, one run after another."
+        narrow = [f"{run.id} ({n})" for run, m in measurements.items() if (n := width(m, machine)) < machine.processes]
+        if narrow:
+            yield f"On fewer GPUs, into which the batch divides: {', '.join(narrow)}."
+
+
+def _published(measurements, machine):
+    """What others said about the same, where no GPU is at hand."""
+    known = [(run, m, anchor) for run, m in measurements.items() if (anchor := anchors.of(run.id)) and not machine.gpu]
+    if known:
+        rows = [("id", "here", "published", "GPU-hours")]
+        for run, measured, anchor in known:
+            whole = anchor.step * measured.iterations
+            theirs = f"{human_time(whole)} on {anchor.gpus} {anchor.device}"
+            rows.append((run.id, human_time(seconds(measured, machine)), theirs, f"{whole * anchor.gpus / 3600:,.0f}"))
+        sources = ["", *(anchor.source for *_, anchor in known)]
+        yield from ("", "Published of the same step on GPUs, of one run, for as many iterations:")
+        yield from (f"{line}  {source}".rstrip() for line, source in zip(aligned(rows), sources, strict=True))
 
 
 def human_time(seconds: float) -> str:

@@ -136,6 +136,7 @@ LONG = "x" * 300
         (["mini", "--seed", "1.5"], "1.5 is not a whole number from 0"),
         (["transfer", "voc-full", "--pretrain-seed", "-0x1"], "pretrain-seed"),
         (["plan", "mini", "--gpus", "1" * 400], "is not a whole number from 1 to 1000000"),
+        (["plan", "mini", "--price", "nan"], "nan is no price, a number above 0"),
         (["plan", "mini", "--trials", "10000000"], "is not a whole number from 1 to 1000000"),
         (["study", "mini", "--units", "1e3"], "1e3 is not a whole number from 1 to 1000000"),
         (["pretrain", "random", "--data", ""], "argument --data: a name is missing"),
@@ -240,19 +241,20 @@ def test_a_benchmark_prints_its_rows_and_keeps_them(monkeypatch, capsys, tmp_pat
 def test_a_plan_gets_what_was_asked(monkeypatch, capsys):
     asked = {}
 
-    def report(ids, measures, trials, gpus, **options):
-        asked.update(ids=ids, measures=set(measures), trials=trials, gpus=gpus, **options)
+    def report(ids, measures, trials, gpus, price, **options):
+        asked.update(ids=ids, measures=set(measures), trials=trials, gpus=gpus, price=price, **options)
         return "a table\n"
 
     monkeypatch.setattr(estimate, "report", report)
     argv = ["plan", "mini", "voc-full", "--gpus", "8", "--trials", "5", "--data", "d", "--cfg-options", "batch=64"]
-    assert cli.main(argv) == 0
+    assert cli.main([*argv, "--price", "2.5"]) == 0
     assert capsys.readouterr().out == "a table\n"
     assert asked == {
         "ids": ["mini", "voc-full"],
         "measures": {"pretrain", "transfer"},
         "trials": 5,
         "gpus": 8,
+        "price": 2.5,
         "data": Path("d"),
         "cfg_options": {"batch": 64},
     }

@@ -1,11 +1,16 @@
 """From measurements to a plan: what an id stands for, the arithmetic, the table."""
 
+import itertools
 import os
+import time
 
 import pytest
+import torch
 
+from resim_bench import experiments
 from resim_bench.errors import UserError
-from resim_bench.machine import estimate
+from resim_bench.harness import progress
+from resim_bench.machine import anchors, estimate, schedule
 from resim_bench.machine.estimate import Machine, Measured, Run
 
 CPU = Machine("2 x Xeon", cores=2, gpu=False, processes=1)
@@ -64,6 +69,7 @@ def test_what_follows_from_a_probe_s_lines():
             "sample": 0.3 / 4,
             "once": 20 - 3 * 1.2,
             "memory": 100,
+            "host": pytest.approx(progress.peak_memory(), rel=0.5),
             "batch_memory": 2 * 30,
         }
     )
@@ -102,16 +108,73 @@ def test_the_table(capsys):
         Run("transfer", "voc", 5): PROBE._replace(iterations=0, workers=0, disk=2**30),
     }
     assert estimate.table(measurements, GPU).splitlines() == [
-        "id         runs  iterations  s/step     time  memory    disk",
-        "in1k-moco     1       1,000       8    2.3 h  9.0 GB    3 MB",
-        "voc           5           0       -  7.2 min  9.0 GB  1.0 GB",
-        "total         6                        2.9 h  9.0 GB  5.0 GB",
+        "id         runs  iterations  s/step     time  GPU-hours  memory    disk",
+        "in1k-moco     1       1,000       8    2.3 h        2.3  9.0 GB    3 MB",
+        "voc           5           0       -  7.2 min        0.6  9.0 GB  1.0 GB",
+        "total         6                        2.9 h        2.9  9.0 GB  5.0 GB",
         "",
         "Measured on 1 x H100: a few iterations of each, in one process. Memory is a process's.",
+        "Time, memory and disk are of one run, GPU-hours of all of a row.",
         "Measured with a part of the batch, and scaled: in1k-moco (32 of 256 images).",
     ]
-    *_, last = estimate.table(measurements, CPU._replace(processes=8)).splitlines()
-    assert last.startswith("8 GPUs: time divided by 8, without communication, untested. No GPU was at hand")
+    text = estimate.table(measurements, CPU._replace(processes=8))
+    assert "8 GPUs: time divided by 8, without communication, untested. No GPU was at hand" in text
+    assert "CPU-hours" in text and "No GPU is at hand: these are times and hours of this CPU" in text
+
+
+def cells(text: str, row: str) -> list[str]:
+    return next(line.split() for line in text.splitlines() if line.startswith(row))
+
+
+def test_what_it_costs_and_draws():
+    """A kilowatt for the 8,430 s of each of two runs, at 3 an hour; of the other row nothing is known."""
+    drawn = {Run("pretrain", "a", 2): PROBE._replace(watts=1000.0), Run("transfer", "b", 1): PROBE}
+    text = estimate.table(drawn, GPU, price=3.0)
+    assert cells(text, "id")[-2:] == ["kWh", "cost"]
+    assert cells(text, "a")[-2:] == [f"{2 * 8430 / 3600:.1f}", f"{3 * 2 * 8430 / 3600:.2f}"]
+    assert float(cells(text, "total")[-1]) == pytest.approx(3 * 3 * 8430 / 3600, abs=0.01)
+    assert "kWh" not in estimate.table({Run("transfer", "b", 1): PROBE}, GPU)
+
+
+def test_a_run_takes_the_gpus_into_which_its_batch_divides():
+    grouped = PROBE._replace(group=32)
+    widths = [estimate.width(grouped, GPU._replace(processes=n)) for n in (1, 3, 8, 16)]
+    assert widths == [1, 2, 8, 8]
+    assert estimate.width(PROBE._replace(batch=16), GPU._replace(processes=6)) == 4
+    twelve = GPU._replace(processes=12)
+    assert estimate.device_hours(grouped, twelve) == 8 * estimate.seconds(grouped, GPU._replace(processes=8)) / 3600
+    text = estimate.table({Run("pretrain", "a", 1): grouped}, twelve)
+    assert "On fewer GPUs, into which the batch divides: a (8)." in text
+
+
+def test_without_a_gpu_published_times_stand_beside():
+    """53 h are 200 x 5,004 steps of MoCo's, and 500 epochs of IN-100 are 247,000."""
+    moco = Run("pretrain", "in100-moco-v2", 1)
+    text = estimate.table({moco: PROBE._replace(iterations=247_000), Run("transfer", "b", 1): PROBE}, CPU)
+    (line,) = [line for line in text.splitlines() if "MoCo's README" in line]
+    assert line.split()[3:7] == ["13.1", "h", "on", "8"] and " 105 " in line
+    assert "MoCo's README" not in estimate.table({moco: PROBE}, GPU)
+    known = {*experiments.pretrain_ids(), *experiments.transfer_ids()}
+    assert known.issuperset(name for anchor in anchors.ANCHORS for name in anchor.ids)
+
+
+def test_a_gpu_is_asked_for_its_power_while_it_works(monkeypatch):
+    readings = itertools.chain([50_000, 90_000], itertools.repeat(400_000))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "power_draw", lambda: next(readings))
+    monkeypatch.setattr(estimate, "POWER_EVERY", 0.001)
+    assert estimate._silently(lambda run_id: time.sleep(0.3) or PROBE, "a", {}).watts == pytest.approx(400.0)
+    monkeypatch.delattr(torch.cuda, "power_draw")
+    assert estimate._silently(lambda run_id: time.sleep(0.02) or PROBE, "a", {}).watts is None
+
+
+def test_gpus_that_were_named_get_a_schedule(monkeypatch):
+    monkeypatch.setattr(estimate, "measured", lambda run, measure, **options: PROBE)
+    asked = ["mini"], {"pretrain": None, "transfer": None}, 2
+    assert "Schedule" not in estimate.report(*asked)
+    text = estimate.report(*asked, gpus=8)
+    assert "Schedule of one node: 8 GPUs, each run on all of them, as recipes and protocols were made for 8" in text
+    assert text.count(" 8 GPUs ") == len(schedule.jobs(["mini"], 2))
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench import moco_v2_200ep_pretrain.pth.tar --as given-moco-v2
   resim-bench tables                                      the paper's tables beside our numbers
   resim-bench plan in100-voc voc-full                     how long a table or a protocol takes on this machine
+  resim-bench slurm in100-voc --gpus 8 > in100.sh         the same as jobs of a cluster: bash in100.sh
   resim-bench bench all                                   how fast it is on this machine, and against what
   resim-bench data                                        what each experiment needs, and what is there
   resim-bench data check photos                           what is in a folder of yours, and what is wrong with it
@@ -175,6 +176,13 @@ def build_parser() -> Parser:
         "--gpus", type=a_count, metavar="N", help="plan for N GPUs, and when each run is (default: what is here)"
     )
     plans.add_argument("--price", type=a_price, metavar="X", help="of an hour of a GPU: say what it costs")
+    queue = command("slurm", machine.slurm_script, "print a script that runs them as arrays of Slurm's jobs", [place])
+    queue.add_argument("id", nargs="+", metavar="ID", help="as of plan; a protocol is a job for each of its rows")
+    queue.add_argument("--data", type=a_path, metavar="DIR", help="the data set's folder (default: the config's)")
+    queue.add_argument("--trials", type=a_count, default=1, metavar="N", help="trials, one seed each (default: 1)")
+    queue.add_argument("--gpus", type=a_count, metavar="N", help="of a job (default: what is here)")
+    queue.add_argument("--hours", type=a_count, metavar="N", help="at most, of a job at a time; it goes on by itself")
+    queue.add_argument("--partition", type=a_name, metavar="P", help="where to run (default: the cluster's)")
     speed = command("bench", machine.bench, "time the suite against the obvious way of doing the same", [place])
     speed.add_argument("what", choices=(*machine.BENCHES, "all"), help="of what: data, step, ops, tables or all")
     command("env", machine.show_environment, "say what a report of a problem needs")

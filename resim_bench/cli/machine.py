@@ -29,15 +29,30 @@ def show_environment(args) -> None:
         print(f"{name:20}{value}")
 
 
-def plan_runs(args) -> None:
-    """Measure recipes and protocols, and print what all of it takes."""
+def _measures():
     from pretrain import estimate as pretraining
-    from resim_bench.machine import estimate
     from transfer import estimate as transferring
 
-    measures = {"pretrain": pretraining.measure, "transfer": transferring.measure}
+    return {"pretrain": pretraining.measure, "transfer": transferring.measure}
+
+
+def plan_runs(args) -> None:
+    """Measure recipes and protocols, and print what all of it takes."""
+    from resim_bench.machine import estimate
+
     options = {"data": args.data, "cfg_options": args.cfg_options}
-    print(estimate.report(args.id, measures, args.trials, args.gpus, args.price, **options), end="")
+    print(estimate.report(args.id, _measures(), args.trials, args.gpus, args.price, **options), end="")
+
+
+def slurm_script(args) -> None:
+    """Measure recipes and protocols, and print a script that submits them to Slurm."""
+    from resim_bench.machine import estimate, schedule, slurm
+
+    jobs = slurm.with_backbones(schedule.jobs(args.id, args.trials))
+    measurements = estimate.measure_all(args.id, _measures(), args.trials, data=args.data)
+    machine = estimate.this_machine(args.gpus)
+    options = ["--work-dir", str(args.work_dir)] + (["--data", str(args.data)] if args.data else [])
+    print(slurm.script(slurm.arrays(jobs, measurements, machine, args.hours), machine, options, args.partition), end="")
 
 
 def _bench_data():

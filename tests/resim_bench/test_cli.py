@@ -56,7 +56,7 @@ def test_list_shows_every_id_with_a_line(capsys):
     assert max(map(len, out.splitlines())) <= 120
 
 
-COMMANDS = "pretrain transfer import export tables mini study figure records list data plan bench"
+COMMANDS = "pretrain transfer import export tables mini study figure records list data plan slurm bench"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS.split()])

@@ -96,10 +96,11 @@ def _shrink(cfg: Config, divisor: int) -> float:
     area = divisor**2
     cfg.scales = [(width // divisor, height // divisor) for width, height in cfg.scales]
     cfg.test_scale = tuple(side // divisor for side in cfg.test_scale)
-    cfg.model.train_cfg.rcnn.sampler.num //= area
+    sampler = cfg.model.train_cfg.rcnn.sampler
+    sampler.num = max(sampler.num // area, 1)
     for proposals in (cfg.model.train_cfg.rpn_proposal, cfg.model.test_cfg.rpn):
-        proposals.nms_pre //= area
-        proposals.max_per_img //= area
+        for count in ("nms_pre", "max_per_img"):
+            proposals[count] = max(proposals[count] // area, 1)
     return 1 / area
 
 

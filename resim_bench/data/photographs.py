@@ -1,7 +1,7 @@
 """Stand-ins for photographs, where a measurement finds none: as large and as much to decode, and without a meaning.
 
 A scene stands somewhere in noise whose amplitude falls with the frequency as that of photographs does; a JPEG of it has
-0.5 bytes a pixel and decodes in 6 ns a pixel, as those of ImageNet and COCO do.
+0.5 bytes a pixel and decodes in 6 to 7 ns a pixel, near what a photograph takes.
 """
 
 import itertools

@@ -88,3 +88,6 @@ def test_a_cpu_measures_a_part_of_a_large_image(tmp_path):
     assert cfg.model.train_cfg.rcnn.sampler.num == 128 and cfg.model.test_cfg.rpn.max_per_img == 250
     resolved = protocols.resolve(cfg, data=tmp_path, classes=["a"], seed=0, backbone="b")
     assert resolved.test_dataloader.dataset.pipeline[1].scale == (666, 400)
+    few = protocols.load("voc-full", {"model.test_cfg.rpn.max_per_img": 3})
+    estimate._shrink(few, 2)
+    assert few.model.test_cfg.rpn.max_per_img == 1

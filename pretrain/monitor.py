@@ -26,6 +26,7 @@ from resim_bench import files
 from resim_bench.data.annotation import read_object, read_root
 from resim_bench.data.images import decode
 from resim_bench.errors import UserError
+from resim_bench.harness.launch import unwrapped
 
 FILE = "monitor.jsonl"  # in the run's directory, a line per reading
 SHOWN = ("cells", "knn", "correspondence", "spread", "loss_instance")  # in a figure
@@ -267,7 +268,7 @@ class MonitorHook(Hook):
         if not is_main_process():
             return
         started = time.perf_counter()
-        model = getattr(runner.model, "module", runner.model)
+        model = unwrapped(runner.model)
         found = self.readings.read(model.trunk)
         found |= {name: float(value) / self.since for name, value in self.losses.items()}
         seconds = time.perf_counter() - started

@@ -341,7 +341,7 @@ class Trained(NamedTuple):
 
 
 def _trained(runner: QuietRunner) -> Trained:
-    return Trained(getattr(runner.model, "module", runner.model), runner.iter, runner.changes)
+    return Trained(launch.unwrapped(runner.model), runner.iter, runner.changes)
 
 
 Start = Callable[[Path, list[Hook]], Trained]

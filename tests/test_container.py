@@ -2,11 +2,9 @@
 
 import re
 import shlex
-import subprocess
 import tomllib
 from pathlib import Path
 
-import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -48,13 +46,10 @@ def test_it_runs_the_command_as_somebody_who_is_not_root():
     assert lines.index("USER resim") > max(i for i, line in enumerate(lines) if line.startswith(("RUN", "COPY")))
 
 
-def test_the_copied_clone_is_whole():
+def test_the_copied_clone_is_whole(tracked):
     """A tracked file that did not come along would make every record's commit a changed one."""
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
-    if tracked.returncode:
-        pytest.skip("no clone: no file is tracked")
     patterns = (ROOT / ".dockerignore").read_text().split()
-    left = {name for name in tracked.stdout.splitlines() for pattern in patterns if leaves_out(pattern, name)}
+    left = {name for name in tracked for pattern in patterns if leaves_out(pattern, name)}
     assert not left and leaves_out("**/__pycache__", "a/__pycache__/b.pyc") and leaves_out("data", "data/x")
 
 

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 import torch
 from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm
 from torch import nn
@@ -19,12 +18,8 @@ from resim_bench import backbone
 from resim_bench.errors import UserError
 from resim_bench.harness import console
 from resim_bench.harness.batchnorm import running_statistics_kept
+from resim_bench.harness.launch import unwrapped
 from transfer import weights
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The detector inside a distributed wrapper, or the detector itself."""
-    return model.module if is_model_wrapper(model) else model
 
 
 @HOOKS.register_module()

@@ -152,10 +152,6 @@ def resolve(cfg: Config, *, data, classes, seed: int, backbone, world_size: int 
     return resolved
 
 
-# Facts about a machine or about the data, not about the protocol.
-_NO_PROTOCOL = {"_scope_", "num_classes", "path", "data_root", "batch_size"}
-
-
 # What follows these (RoI pooling, NMS, losses) does not bear bfloat16: at 800 px it tells boxes apart by 4 px.
 _FLOAT32_AFTER = [
     "backbone",
@@ -178,6 +174,10 @@ def for_runner(cfg: Config) -> Config:
     if cfg.recompute != "nothing":
         ready.custom_hooks = [*ready.custom_hooks, dict(type="RecomputeHook", what=cfg.recompute)]
     return ready
+
+
+# Facts about a machine or about the data, not about the protocol.
+_NO_PROTOCOL = {"_scope_", "num_classes", "path", "data_root", "batch_size"}
 
 
 def summary(cfg: Config) -> dict:

@@ -133,7 +133,7 @@ def _try(runner: QuietRunner) -> None:
 
     The model and the random numbers of the run stay as they are.
     """
-    model = getattr(runner.model, "module", runner.model)
+    model = launch.unwrapped(runner.model)
     was_training, evaluator = model.training, runner.test_loop.evaluator
     train, test = (
         pseudo_collate([loop.dataloader.dataset[place]])

@@ -4,6 +4,8 @@ import os
 
 import torch
 from mmengine.dist import broadcast_object_list, get_dist_info, init_dist, is_distributed
+from mmengine.model import is_model_wrapper
+from torch import nn
 
 from resim_bench.errors import UserError
 from resim_bench.harness.options import first_line
@@ -65,3 +67,8 @@ def on_main_process(function):
     if outcome[1]:
         raise outcome[1]
     return outcome[0]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of what connects it with other processes, or the model itself."""
+    return model.get_submodule("module") if is_model_wrapper(model) else model

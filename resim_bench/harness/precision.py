@@ -6,8 +6,9 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS, OPTIM_WRAPPERS
-from torch import nn
 from torch.utils._pytree import tree_map_only
+
+from resim_bench.harness.launch import unwrapped
 
 OPTIM_WRAPPER = {"float32": "OptimWrapper", "tf32": "OptimWrapper", "bfloat16": "Bfloat16OptimWrapper"}
 """What a `precision` trains with, by its name."""
@@ -56,7 +57,7 @@ class Bfloat16OptimWrapper(OptimWrapper):
     def optim_context(self, model):
         """Autocast around the forward pass."""
         device = next(model.parameters()).device.type
-        parts = [part for name, part in _unwrapped(model).named_modules() if name in self.float32_after]
+        parts = [part for name, part in unwrapped(model).named_modules() if name in self.float32_after]
         with (
             super().optim_context(model),
             torch.autocast(device, dtype=torch.bfloat16),
@@ -65,10 +66,6 @@ class Bfloat16OptimWrapper(OptimWrapper):
             for part in parts:
                 stack.callback(part.register_forward_hook(_as_float32).remove)
             yield
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    return getattr(model, "module", model)
 
 
 def _as_float32(part, inputs, outputs):

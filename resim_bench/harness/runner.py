@@ -24,7 +24,7 @@ from resim_bench.errors import UserError
 from resim_bench.harness import draws, logs, precision, progress, runs  # noqa: F401 (they register hooks)
 from resim_bench.harness.checkpoint import read_checkpoint
 from resim_bench.harness.console import is_for_the_console, say
-from resim_bench.harness.launch import join_processes, on_main_process
+from resim_bench.harness.launch import join_processes, on_main_process, unwrapped
 
 
 def _end_workers(loader: DataLoader) -> None:
@@ -137,7 +137,7 @@ class QuietRunner(Runner):
             UserError: the checkpoint is damaged, or of another run.
         """
         checkpoint = read_checkpoint(Path(filename), self.run)
-        model = getattr(self.model, "module", self.model)
+        model = unwrapped(self.model)
         own, given = (
             {k: tuple(v.shape) for k, v in state.items()} for state in (model.state_dict(), checkpoint["state_dict"])
         )

@@ -294,13 +294,12 @@ class _Column(NamedTuple):
 
 
 def _columns(measurements: Iterable[Measured], machine: Machine, price: float | None) -> list[_Column]:
-    unit = "GPU-hours" if machine.gpu else "CPU-hours"
     columns = [
         _Column("runs", lambda n, m: n, "{:.0f}".format, sum),
         _Column("iterations", lambda n, m: m.iterations, "{:,}".format, None),
         _Column("s/step", lambda n, m: seconds_a_step(m, machine) if m.iterations else 0, _step, None),
         _Column("time", lambda n, m: seconds(m, machine), human_time, sum, runs=True),
-        _Column(unit, lambda n, m: n * device_hours(m, machine), "{:,.1f}".format, sum),
+        _Column(f"{_device(machine)}-hours", lambda n, m: n * device_hours(m, machine), "{:,.1f}".format, sum),
         _Column("memory", lambda n, m: memory(m, machine), human_bytes, max),
         _Column("disk", lambda n, m: m.disk, human_bytes, sum, runs=True),
     ]
@@ -310,6 +309,11 @@ def _columns(measurements: Iterable[Measured], machine: Machine, price: float | 
     if price is not None:
         columns.append(_Column("cost", lambda n, m: n * device_hours(m, machine) * price, "{:,.2f}".format, sum))
     return columns
+
+
+def _device(machine: Machine) -> str:
+    """What its processes run on."""
+    return "GPU" if machine.gpu else "CPU"
 
 
 def _step(seconds: float) -> str:
@@ -355,9 +359,9 @@ def _notes(measurements, machine, price):
     yield f"Measured on {machine.name}: a few iterations of each, in one process. Memory is a process's."
     if not machine.gpu:
         yield "No GPU is at hand: these are times and hours of this CPU, and a GPU takes a small part of them."
-    unit = "GPU" if machine.gpu else "CPU such as this"
-    kinds = f"{unit.split()[0]}-hours" + (", energy" if any(m.watts for m in measurements.values()) else "")
-    cost = f"; cost at {price:g} an hour of a {unit}" if price is not None else ""
+    kinds = f"{_device(machine)}-hours" + (", energy" if any(m.watts for m in measurements.values()) else "")
+    such = "" if machine.gpu else " such as this"
+    cost = f"; cost at {price:g} an hour of a {_device(machine)}{such}" if price is not None else ""
     yield f"Time, memory and disk are of one run, {kinds}{' and cost' if cost else ''} of all of a row{cost}."
     part = [f"{run.id} ({p.measured:g} of {p.batch} images)" for run, p in measurements.items() if p.measured < p.batch]
     if part:

@@ -1,7 +1,10 @@
 """What several tests of the room use."""
 
+import numpy as np
 import torch
+from PIL import Image
 
+from resim_bench import backbone as backbone_file
 from resim_bench.harness import checkpoint
 
 TAU = 0.2
@@ -29,6 +32,26 @@ LEVEL = {
 
 PYRAMID = {"p4": LEVEL, "p3": LEVEL | {"map_stride": 4, "window": 12, "stride": 6}}
 """ReSim-FPN made tiny: P4 has 4 x 4 cells, P3 8 x 8."""
+
+
+TINY_RUN = {"batch": 8, "epochs": 2, "views.size": 32, "model.queue": 16, "model.bn_group": 4, "log_interval": 1}
+"""Options of a mini recipe that trains in a second: of 20 images, two iterations an epoch."""
+
+
+def noise_images(root, classes=1):
+    """Make an ImageFolder of 20 noise images; returns its root."""
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        folder = root / "train" / f"class{i % classes}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
+    return root
+
+
+def same_weights(file, other):
+    """Whether two backbone files hold the same, bit for bit."""
+    ours, theirs = backbone_file.load(file)[0], backbone_file.load(other)[0]
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def tiny_moco(levels=None, bn_group=4, seed=0, **options):

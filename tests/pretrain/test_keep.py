@@ -2,10 +2,8 @@
 
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import tables
 from pretrain import train
@@ -13,21 +11,15 @@ from resim_bench import backbone, experiments, record
 from resim_bench.checkpoints import card
 from resim_bench.cli import trainings
 from resim_bench.errors import UserError
-from tests.pretrain.helpers import interrupt_at
+from tests.pretrain.helpers import TINY_RUN, interrupt_at, noise_images, same_weights
 
-TINY = {"batch": 8, "epochs": 3, "views.size": 32, "model.queue": 16, "model.bn_group": 4, "log_interval": 1}
+TINY = TINY_RUN | {"epochs": 3}
 SEED = 5
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """An ImageFolder of 20 noise images: two iterations an epoch."""
-    folder = tmp_path_factory.mktemp("images") / "train" / "noise"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for i in range(20):
-        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
-    return folder.parents[1]
+    return noise_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +35,6 @@ def kept(work_dir, epoch):
     return work_dir / "pretrain" / f"mini-moco-v2@{epoch}ep" / f"seed-{SEED}" / "backbone.safetensors"
 
 
-def same(file, other):
-    ours, theirs = backbone.load(file)[0], backbone.load(other)[0]
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
 @pytest.fixture(scope="module")
 def whole(start, tmp_path_factory):
     """The work directory of a run that kept its first two epochs."""
@@ -59,8 +46,8 @@ def whole(start, tmp_path_factory):
 def test_a_kept_backbone_is_what_the_run_was_then(start, whole, tmp_path):
     for epoch in (1, 2):
         shorter = start(tmp_path / str(epoch), {"max_iters": 2 * epoch})
-        assert same(kept(whole, epoch), shorter)
-    assert not same(kept(whole, 1), kept(whole, 2)) and not kept(whole, 3).exists()
+        assert same_weights(kept(whole, epoch), shorter)
+    assert not same_weights(kept(whole, 1), kept(whole, 2)) and not kept(whole, 3).exists()
 
 
 def test_it_says_that_it_is_the_middle_of_a_longer_cosine(whole):
@@ -79,7 +66,7 @@ def test_its_model_card_says_so_too(whole):
 
 def test_it_changes_no_number_and_no_digest(start, whole, tmp_path):
     without, file = start(tmp_path, {}), backbone.path(whole, "mini-moco-v2", SEED)
-    assert same(without, file)
+    assert same_weights(without, file)
     assert train.claim_of(without) == train.claim_of(file) == train.claim_of(kept(whole, 1))
     assert not any("keep" in setting for setting in backbone.load(file)[1]["deviations"])
 
@@ -93,7 +80,7 @@ def test_a_run_that_was_cut_off_leaves_the_same(start, whole, tmp_path, monkeypa
             except KeyboardInterrupt:
                 assert step > 1
     for epoch in (1, 2):
-        assert same(kept(tmp_path, epoch), kept(whole, epoch))
+        assert same_weights(kept(tmp_path, epoch), kept(whole, epoch))
 
 
 def test_it_is_left_before_the_checkpoint_that_lies_behind_it(start, tmp_path, monkeypatch):
@@ -157,7 +144,7 @@ def test_an_untrained_network_keeps_nothing():
 
 def test_the_last_epoch_may_be_kept_too(start, tmp_path):
     end = start(tmp_path, {"epochs": 1, "keep": [1]})
-    assert same(kept(tmp_path, 1), end)
+    assert same_weights(kept(tmp_path, 1), end)
 
 
 def test_commands_find_it_by_its_id(whole, tmp_path):

@@ -5,10 +5,8 @@ import json
 import os
 import shutil
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pretrain import monitor, train
 from pretrain.methods.moco import MoCo
@@ -16,27 +14,19 @@ from resim_bench import backbone, cli, files
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
 from resim_bench.harness import runs
-from tests.pretrain.helpers import interrupt_at
-
-TINY = {"batch": 8, "epochs": 2, "views.size": 32, "model.queue": 16, "model.bn_group": 4, "log_interval": 1}
+from tests.pretrain.helpers import TINY_RUN, interrupt_at, noise_images, same_weights
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """An ImageFolder of 20 noise images."""
-    folder = tmp_path_factory.mktemp("images") / "train" / "noise"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for i in range(20):
-        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
-    return folder.parents[1]
+    return noise_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture
 def start(images, tmp_path):
     def run(options=None, resume=False, work="work", **keywords):
         arguments = {"data": images, "work_dir": tmp_path / work, "resume": resume} | keywords
-        return train.run("mini-moco-v2", cfg_options=TINY | (options or {}), **arguments)
+        return train.run("mini-moco-v2", cfg_options=TINY_RUN | (options or {}), **arguments)
 
     return run
 
@@ -53,11 +43,6 @@ def cut_off(start, tmp_path, monkeypatch):
         return tmp_path / "work" / "pretrain" / "mini-moco-v2" / "seed-0"
 
     return run
-
-
-def same(file, other):
-    ours, theirs = backbone.load(file)[0], backbone.load(other)[0]
-    return all(torch.equal(ours[key], theirs[key]) for key in ours | theirs)
 
 
 class Poison:
@@ -84,7 +69,7 @@ def test_a_damaged_checkpoint_is_deleted_and_the_one_before_goes_on(start, cut_o
     with pytest.raises(UserError, match="last.pth is damaged"):
         start(resume=True)
     (run_dir / runs.LAST).unlink()
-    assert same(start(resume=True), start(work="whole"))
+    assert same_weights(start(resume=True), start(work="whole"))
 
 
 def test_a_checkpoint_of_another_run_is_refused(start, cut_off, tmp_path):
@@ -144,7 +129,7 @@ def test_what_the_system_refuses_is_one_sentence_and_the_run_goes_on(images, tmp
     def full(*_):
         raise OSError(code, os.strerror(code))
 
-    options = [f"{key}={value}" for key, value in TINY.items()]
+    options = [f"{key}={value}" for key, value in TINY_RUN.items()]
     command = ["pretrain", "mini-moco-v2", "--data", images, "--work-dir", tmp_path / "work", "--cfg-options", *options]
     with monkeypatch.context() as patch:
         patch.setattr(files, "sync", full)
@@ -183,4 +168,4 @@ def test_a_disk_that_fills_up_later_keeps_the_checkpoint_and_no_half_of_one(star
         with pytest.raises(OSError, match="No space left"):
             start(resume=True)
     assert (run_dir / runs.LAST).exists() and not (run_dir / runs.HALF).exists()
-    assert same(start(resume=True), start(work="whole"))
+    assert same_weights(start(resume=True), start(work="whole"))

@@ -8,11 +8,9 @@ import subprocess
 import sys
 from contextlib import nullcontext
 
-import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from PIL import Image
 
 from pretrain import train
 from pretrain.data import LabelledView
@@ -23,39 +21,19 @@ from resim_bench import backbone
 from resim_bench.errors import UserError
 from resim_bench.harness import checkpoint, draws, runner
 from resim_bench.harness.runner import build_runner
-from tests.pretrain.helpers import LEVEL, interrupt_at
+from tests.pretrain.helpers import LEVEL, TINY_RUN, interrupt_at, noise_images, same_weights
 
-TINY = {
-    "batch": 8,
-    "epochs": 2,
-    "views.size": 32,
-    "model.queue": 16,
-    "model.bn_group": 4,
-    "log_interval": 1,
-}
 LEVEL_OPTIONS = {"model.levels.c4.window": 16, "model.levels.c4.stride": 8}
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """An ImageFolder of 20 noise images in two classes."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for i in range(20):
-        folder = root / "train" / f"class{i % 2}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
-    return root
+    return noise_images(tmp_path_factory.mktemp("images"), classes=2)
 
 
 def pretrain(images, work_dir, pretrain_id="mini-resim-c4", options=None, **arguments):
-    settings = TINY | (LEVEL_OPTIONS if pretrain_id == "mini-resim-c4" else {}) | (options or {})
+    settings = TINY_RUN | (LEVEL_OPTIONS if pretrain_id == "mini-resim-c4" else {}) | (options or {})
     return train.run(pretrain_id, data=images, work_dir=work_dir, cfg_options=settings, **arguments)
-
-
-def same(file, other):
-    ours, theirs = backbone.load(file)[0], backbone.load(other)[0]
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +56,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(images, finished, tmp_path
     assert second == "  continues after iteration 3" and "wrote" in last
     assert all(line.startswith("  Iter(train)") for line in progress), "nothing else is said"
     assert "resumed epoch: 0, iter: 3" in "".join(log.read_text() for log in tmp_path.rglob("*.log"))
-    assert same(file, finished)
+    assert same_weights(file, finished)
 
 
 def test_workers_do_not_change_the_numbers(images, finished, tmp_path, capsys):
     before = multiprocessing.active_children()
-    assert same(pretrain(images, tmp_path, options={"workers": 2}), finished)
+    assert same_weights(pretrain(images, tmp_path, options={"workers": 2}), finished)
     assert set(multiprocessing.active_children()) <= set(before), "workers end with their training"
     _, first, *progress, last = capsys.readouterr().out.splitlines()
     assert first.startswith("mini-resim-c4, seed 0: 2 epochs") and "wrote" in last
@@ -99,7 +77,7 @@ def test_freed_memory_is_kept_where_there_is_no_gpu(images, tmp_path, monkeypatc
 
 
 def test_the_seed_does(images, finished, tmp_path):
-    assert not same(pretrain(images, tmp_path, seed=1), finished)
+    assert not same_weights(pretrain(images, tmp_path, seed=1), finished)
 
 
 def test_a_finished_run_is_left_alone(images, finished, capsys):
@@ -116,7 +94,7 @@ def test_another_configuration_does_not_overwrite(images, finished):
 
 def test_torchrun_with_two_processes_equals_one(images, tmp_path):
     """Two steps, to float32's rounding; with more, batch norm over a few pixels blows rounding up a thousandfold."""
-    settings = TINY | LEVEL_OPTIONS | {"max_iters": 2}
+    settings = TINY_RUN | LEVEL_OPTIONS | {"max_iters": 2}
     options = [f"{key}={value}" for key, value in settings.items()]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -167,7 +145,7 @@ def test_two_processes_continue_where_they_were_cut_off(images, tmp_path):
         kept = torch.load(next((tmp_path / folder).rglob("last.pth")), weights_only=True)
         assert kept["meta"]["iter"] == (3 if interrupted else 4)
     whole, parts = (next((tmp_path / folder).rglob("*.safetensors")) for folder in ("whole", "parts"))
-    assert same(parts, whole)
+    assert same_weights(parts, whole)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(images, tmp_path, monkeypatch):
@@ -191,7 +169,7 @@ def test_provenance_says_what_was_run(images, finished):
     _, provenance = backbone.load(finished)
     assert provenance["id"] == "mini-resim-c4" and provenance["seed"] == 0 and provenance["epochs"] == 2
     assert provenance["arch"] == {"depth": 18, "strides": [1, 1, 1, 2], "width": 16}
-    assert provenance["overrides"] == TINY | LEVEL_OPTIONS
+    assert provenance["overrides"] == TINY_RUN | LEVEL_OPTIONS
     assert provenance["deviations"]["batch"] == [64, 8]
     assert provenance["deviations"]["dataset.images"] == [4000, 20]
     assert "workers" not in provenance["protocol"] and "log_interval" not in provenance["protocol"]
@@ -346,7 +324,7 @@ def test_methods_share_what_a_seed_can_share(images, tmp_path):
     """So that a seed's runs are a pair: trunk, head and queue as they start, the order of images, every draw."""
 
     def started(pretrain_id):
-        options = TINY | (LEVEL_OPTIONS if pretrain_id == "mini-resim-c4" else {})
+        options = TINY_RUN | (LEVEL_OPTIONS if pretrain_id == "mini-resim-c4" else {})
         recipe = train.load_recipe(pretrain_id, options)
         dataset = dict(type="TwoViews", root=str(images), name="scenes", views=recipe.views.to_dict(), seed=3)
         runner = build_runner(train.runner_config(recipe, dataset, 20, 1), seed=3)

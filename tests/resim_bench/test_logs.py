@@ -2,23 +2,19 @@
 
 import sys
 
-import numpy as np
 import pytest
-import torch
 from mmengine.registry import VISBACKENDS
 from mmengine.visualization.vis_backend import BaseVisBackend
-from PIL import Image
 
 from pretrain import train
 from resim_bench import backbone, cli
 from resim_bench.errors import UserError
 from resim_bench.harness import logs, runs
-from tests.pretrain.helpers import interrupt_at
+from tests.pretrain.helpers import TINY_RUN, interrupt_at, noise_images, same_weights
 from tests.transfer.conftest import TINY as TINY_TRANSFER
 from tests.transfer.conftest import make_backbone, make_devkit
 from transfer import train as transfer
 
-TINY = {"batch": 8, "epochs": 2, "views.size": 32, "model.queue": 16, "model.bn_group": 4, "log_interval": 1}
 GIVEN = []  # what the backend got, in order
 
 
@@ -53,27 +49,16 @@ def memory(monkeypatch):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """An ImageFolder of 20 noise images."""
-    folder = tmp_path_factory.mktemp("images") / "train" / "noise"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for i in range(20):
-        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
-    return folder.parents[1]
+    return noise_images(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture
 def start(images, tmp_path):
     def run(work="work", **keywords):
-        arguments = {"data": images, "work_dir": tmp_path / work, "cfg_options": TINY} | keywords
+        arguments = {"data": images, "work_dir": tmp_path / work, "cfg_options": TINY_RUN} | keywords
         return train.run("mini-moco-v2", **arguments)
 
     return run
-
-
-def same(file, other):
-    ours, theirs = backbone.load(file)[0], backbone.load(other)[0]
-    return all(torch.equal(ours[key], theirs[key]) for key in ours | theirs)
 
 
 def test_each_line_goes_below_the_run_and_changes_nothing(start, memory):
@@ -83,7 +68,7 @@ def test_each_line_goes_below_the_run_and_changes_nothing(start, memory):
     assert {place for place, _, _ in memory} == {str(file.parent / "logs" / "memory")}
     assert [step for _, step, _ in memory] == [1, 2, 3, 4, "closed"]
     assert memory[0][2].keys() >= {"iter", "lr", "loss", "images/s"}
-    assert same(file, without)
+    assert same_weights(file, without)
     assert runs.read_claim(file.parent) == runs.read_claim(without.parent)
     assert "memory" not in (file.parent / runs.CLAIM).read_text()
     provenance, other = backbone.load(file)[1], backbone.load(without)[1]
@@ -97,7 +82,7 @@ def test_a_run_that_goes_on_logs_on(start, memory, monkeypatch):
             start(log=("memory",))
     file = start(log=("memory",), resume=True)
     assert [step for _, step, _ in memory] == [1, 2, 3, 4, "closed"]
-    assert same(file, start("whole"))
+    assert same_weights(file, start("whole"))
 
 
 def test_a_transfer_logs_its_metrics_too(memory, tmp_path):
@@ -120,7 +105,7 @@ def test_a_transfer_logs_its_metrics_too(memory, tmp_path):
 
 
 def test_a_start_that_fails_leaves_no_log(start, memory, tmp_path):
-    options = TINY | {"max_iters": 1, "optimizer.lr": 1e38, "optimizer.weight_decay": 1e3}
+    options = TINY_RUN | {"max_iters": 1, "optimizer.lr": 1e38, "optimizer.weight_decay": 1e3}
     with pytest.raises(UserError, match="not finite"):
         start(log=("memory",), cfg_options=options)
     assert not (tmp_path / "work").exists() or not list((tmp_path / "work").rglob("*"))
@@ -142,7 +127,7 @@ def test_what_there_is_not_is_one_sentence_before_anything(given, sentence, imag
     assert sentence in said and said.count("\n") == 1
     assert not (tmp_path / "work").exists()
     with pytest.raises(UserError):
-        train.run("mini-moco-v2", data=images, work_dir=tmp_path / "work", cfg_options=TINY, log=(given,))
+        train.run("mini-moco-v2", data=images, work_dir=tmp_path / "work", cfg_options=TINY_RUN, log=(given,))
     assert not (tmp_path / "work").exists()
 
 
@@ -174,7 +159,6 @@ def test_where_wandb_and_mlflow_write(tmp_path, monkeypatch):
 
 
 def test_tensorboard_reads_what_was_logged(start, monkeypatch):
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with monkeypatch.context() as patch:
@@ -182,7 +166,7 @@ def test_tensorboard_reads_what_was_logged(start, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             start(log=("tensorboard",))
     file = start(log=("tensorboard",), resume=True)
-    assert same(file, start("whole"))
+    assert same_weights(file, start("whole"))
     events = EventAccumulator(str(file.parent / "logs" / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
     assert {"lr", "images/s", "top1_instance"} <= set(events.Tags()["scalars"])

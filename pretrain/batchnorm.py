@@ -1,17 +1,31 @@
-"""Batch norm in groups: one process with the statistics of several GPUs."""
+"""Batch norm in groups: one process with the statistics of several GPUs, in one pass."""
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resim_bench.harness.batchnorm import running_statistics_kept
 
+class GroupedBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that in training treats each `group` images `(N, C, H, W)` as if they were on a GPU of their own.
 
-def in_groups(module: nn.Module, images: Tensor, group: int, follow: bool = True) -> list:
-    """The module's output for each batch-norm group, as if each `group` images were on a GPU of their own.
-
-    Running statistics follow the first group, as those of the first GPU are the ones that are saved; without `follow`
-    they stay as they are.
+    Running statistics follow the first group, as those of the first GPU are the ones that are saved. Keys and
+    parameters are `nn.BatchNorm2d`'s.
     """
-    parts = list(images.split(group))
-    outputs = [module(parts.pop(0))] if follow else []
-    with running_statistics_kept(module):
-        return outputs + [module(part) for part in parts]
+
+    group: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, C, H, W)` to the same, each group by its own mean and variance; evaluation is batch norm's."""
+        if not self.training or len(x) <= self.group:
+            return super().forward(x)
+        first, *others = x.split(self.group)
+        others = [F.batch_norm(o, None, None, self.weight, self.bias, training=True, eps=self.eps) for o in others]
+        return torch.cat((super().forward(first), *others))
+
+
+def in_groups(module: nn.Module, group: int) -> nn.Module:
+    """The module, whose batch norms work in groups of `group` images from here on."""
+    for norm in module.modules():
+        if type(norm) is nn.BatchNorm2d:
+            norm.__class__, norm.group = GroupedBatchNorm2d, group
+    return module

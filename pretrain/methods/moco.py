@@ -1,6 +1,7 @@
 """MoCo-v2, which with levels is ReSim."""
 
 import copy
+from contextlib import nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from pretrain.methods.method import Method
 from pretrain.pooling import prroi_pool
 from pretrain.regions import dense_negatives, region_loss
 from pretrain.views import normalise
+from resim_bench.harness.batchnorm import running_statistics_kept
 from resim_bench.settings import AtLeast0, Positive, Schema, Share, Whole
 
 
@@ -90,7 +92,7 @@ class MoCo(Method):
         super().__init__(data_preprocessor=dict(type="BaseDataPreprocessor", non_blocking=True))
         self.levels = levels_of(levels)
         # The trunk is drawn first, as an untrained one is, and region heads last: what methods share starts the same.
-        trunk = resnet(**backbone)
+        trunk = in_groups(resnet(**backbone), bn_group)
         self.register_buffer("queue", F.normalize(torch.randn(queue, dim), dim=1))
         self.encoder_q = self.encoder(trunk, dim)
         self.encoder_k = copy.deepcopy(self.encoder_q).requires_grad_(False)
@@ -192,7 +194,8 @@ class MoCo(Method):
         """Losses and accuracies of the batch's queries from image `first` on: their share in those of the batch."""
         precision = self.queue.dtype
         share = len(query) / len(keys.embedding)
-        embedding, maps = encode(self.encoder_q, normalise(query).to(precision), self.bn_group, follow=first == 0)
+        with nullcontext() if first == 0 else running_statistics_kept(self.encoder_q):
+            embedding, maps = self.encoder_q(normalise(query).to(precision))
         with self._full_precision(query):
             own = keys.embedding[first : first + len(query)]
             losses, right = self._against(embedding.to(precision), own, self.queue)
@@ -259,19 +262,13 @@ class MoCo(Method):
             torch.distributed.broadcast(order, src=0)
         own = slice(rank() * len(images), (rank() + 1) * len(images))
         mine = normalise(everyone[order[own]]).to(self.queue.dtype)
-        embedding, maps = encode(self.encoder_k, mine, self.bn_group)
+        embedding, maps = self.encoder_k(mine)
         place = order.argsort()[own]
         return all_gather(embedding)[place], {name: all_gather(m)[place] for name, m in maps.items()}
 
     def enqueue(self, keys: Keys) -> None:
         """A step's keys enter the queue."""
         self.queue = renewed(self.queue, keys.embedding)
-
-
-def encode(encoder: Encoder, images: Tensor, group: int, follow: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
-    """Encode a batch `in_groups`."""
-    embeddings, maps = zip(*in_groups(encoder, images, group, follow), strict=True)
-    return torch.cat(embeddings), {name: torch.cat([m[name] for m in maps]) for name in maps[0]}
 
 
 def renewed(queue: Tensor, keys: Tensor) -> Tensor:

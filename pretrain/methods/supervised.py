@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -37,10 +36,9 @@ class Supervised(Method):
 
     def __init__(self, backbone, num_classes, bn_group=32):
         super().__init__()
-        self.trunk = resnet(**backbone)
+        self.trunk = in_groups(resnet(**backbone), bn_group)
         last = self.trunk.layer4[-1]
         self.classifier = nn.Linear(last.bn2.num_features * last.expansion, num_classes)
-        self.bn_group = bn_group
 
     @classmethod
     def suit(cls, model, facts):
@@ -49,5 +47,5 @@ class Supervised(Method):
 
     def forward(self, image, label, mode="loss") -> dict[str, Tensor]:
         """Loss and accuracy of `(N, S, S, 3)` uint8 images with `(N,)` class numbers."""
-        scores = self.classifier(torch.cat(in_groups(self.trunk, normalise(image), self.bn_group)))
+        scores = self.classifier(self.trunk(normalise(image)))
         return {"loss": F.cross_entropy(scores, label), "top1": (scores.argmax(dim=1) == label).float().mean()}

@@ -9,10 +9,8 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from pretrain.encoders import resnet, trunk_maps
-from pretrain.methods.moco import encode
 from pretrain.train import FUSED
 from pretrain.views import MEAN, STD, normalise
-from resim_bench.harness.batchnorm import running_statistics_kept
 from resim_bench.harness.precision import Bfloat16OptimWrapper
 from tests.host_reads import HostReads
 from tests.pretrain.helpers import LEVEL, PYRAMID, tiny_batch, tiny_moco
@@ -246,19 +244,6 @@ def test_the_queue_takes_the_newest_first():
     model(**tiny_batch())
     assert torch.equal(model.queue[8:], oldest[:-8])
     assert torch.allclose(model.queue[:8].norm(dim=1), torch.ones(8))
-
-
-def test_a_batch_norm_group_sees_its_own_statistics_and_the_first_one_is_kept():
-    images = normalise(tiny_batch()["query"])
-    whole, alone = tiny_moco().encoder_q, tiny_moco().encoder_q
-    grouped, _ = encode(whole, images, group=4)
-    expected = alone(images[:4])[0]
-    kept = {name: value.clone() for name, value in alone.named_buffers()}
-    assert torch.equal(grouped[:4], expected)
-    with running_statistics_kept(alone):
-        assert torch.equal(grouped[4:], alone(images[4:])[0])
-    for name, value in whole.named_buffers():
-        assert torch.equal(value, kept[name]), name
 
 
 def test_the_trunk_is_torchvision_s():

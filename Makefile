@@ -11,7 +11,7 @@ endif
 NODES ?= 1
 MEET := $(if $(MASTER),--nnodes=$(NODES) --rdzv-backend=c10d --rdzv-endpoint=$(MASTER),--standalone)
 MANY := $(filter-out 1,$(GPUS) $(NODES))
-START := $(if $(MANY),$(BIN)/torchrun $(MEET) --nproc-per-node=$(GPUS) --no-python $(RUN),$(RUN))
+START := $(if $(MANY),$(BIN)/python -m resim_bench.torchrun $(MEET) --nproc-per-node=$(GPUS) --no-python $(RUN),$(RUN))
 JOINED := $(if $(MANY),--launcher pytorch)
 
 .PHONY: help mini mini-study mini-controls photos test certify pin format check tables regress list data bench

@@ -61,11 +61,12 @@ def region_loss(
         found = [info_nce_in_chunks(q, k, F.normalize(n, dim=1), temperature) for q, k, n in groups]
         losses, right = map(torch.cat, zip(*found, strict=True))
     weights = window_weights(valid, reduction, group)
-    total, scale = weights.sum(), 1
+    totals, scale = torch.stack((weights.sum(), valid.sum().to(weights.dtype))), 1
     if world_size() > 1:
-        total, scale = all_reduce_sum(total), world_size()
-    shares = (weights * scale / total.clamp(min=1)).flatten()[here].to(losses.dtype)
-    return (losses * shares).sum(), right.sum() / valid.sum().clamp(min=1)
+        totals, scale = all_reduce_sum(totals), world_size()
+    total, windows = totals.clamp(min=1)
+    shares = (weights * scale / total).flatten()[here].to(losses.dtype)
+    return (losses * shares).sum(), scale * right.sum() / windows
 
 
 def _against_windows(query, positive, key, valid, temperature, rows, here, part):

@@ -8,8 +8,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = ".venv/bin/resim-bench"
-EIGHT = f".venv/bin/torchrun --standalone --nproc-per-node=8 --no-python {ALONE}"
-NODES = f".venv/bin/torchrun --nnodes=2 --rdzv-backend=c10d --rdzv-endpoint=a:1 --nproc-per-node=8 --no-python {ALONE}"
+TORCHRUN = ".venv/bin/python -m resim_bench.torchrun"
+EIGHT = f"{TORCHRUN} --standalone --nproc-per-node=8 --no-python {ALONE}"
+NODES = f"{TORCHRUN} --nnodes=2 --rdzv-backend=c10d --rdzv-endpoint=a:1 --nproc-per-node=8 --no-python {ALONE}"
 
 
 def started(tmp_path, *words, gpus_here=0):

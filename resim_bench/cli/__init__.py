@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from resim_bench.cli import datasets, machine, results, trainings, weights
@@ -210,7 +211,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        print(f"resim-bench: {error}", file=sys.stderr)
+        _say(error)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's end would complain
@@ -221,8 +222,15 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno is None:  # no word of the system's
             raise
-        print(f"resim-bench: {_of_the_system(error)}", file=sys.stderr)
+        _say(_of_the_system(error))
         return 2
+
+
+def _say(sentence) -> None:
+    """What is wrong; of several processes the others wait, until their launcher ends them or they alone know it."""
+    if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+        time.sleep(5)
+    print(f"resim-bench: {sentence}", file=sys.stderr)
 
 
 _REMEDIES = {

@@ -16,6 +16,7 @@ def pretrain_ids(args) -> None:
 
     own = args.id.endswith(".py")
     selected = [args.id] if own else experiments.select(args.id, experiments.pretrain_ids())
+    _generate_scenes(selected, args)
     for pretrain_id, cfg_options in train.options_of_each(selected, args.cfg_options).items():
         for seed in _seeds(args):
             train.run(pretrain_id, seed=seed, **_options(args) | {"cfg_options": cfg_options})
@@ -26,6 +27,7 @@ def transfer_id(args) -> None:
     chosen = experiments.select_one(args.id, experiments.transfer_ids())
     backbones, missing = _backbones(chosen, args)
     if backbones:
+        _generate_scenes([chosen], args)
         from transfer import train
 
         for path in backbones:
@@ -36,6 +38,7 @@ def transfer_id(args) -> None:
         raise UserError(f"no backbone yet for {', '.join(missing)}: run {steps} first")
 
 
+SCENES = Path("data/mini")
 PROBES = {"in100": "probe-in100", "mini": "probe-mini", "photos": "probe-caltech101"}  # by the id's data; else IN-1k's
 
 
@@ -52,6 +55,16 @@ def probe_features(args) -> None:
         scenes.write_objects(Path("data/mini-objects"))
     for seed in _seeds(args):
         linear.run(chosen, file, seed=seed, **_options(args))
+
+
+def _generate_scenes(ids, args) -> None:
+    """Generate the scenes of mini, where one of the ids needs them and nothing is in their place."""
+    if args.data is None and not SCENES.exists() and any(name.startswith("mini-") for name in ids):
+        from resim_bench.data import scenes
+        from resim_bench.harness import launch
+
+        launch.join_processes(args.launcher)
+        launch.on_main_process(lambda: scenes.write(SCENES))
 
 
 def _backbones(chosen: str, args) -> tuple[list[Path], list[str]]:
@@ -95,7 +108,7 @@ def _run_unit(trials: list[experiments.Trial], work_dir: Path) -> None:
     from resim_bench.data import scenes
 
     if any(trial.experiment.pretrain_id.startswith("mini-") for trial in trials):
-        scenes.write(Path("data/mini"))
+        scenes.write(SCENES)
     parallel.run(trials, work_dir)
 
 

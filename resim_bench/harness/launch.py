@@ -1,5 +1,6 @@
 """Several processes: how they are connected, and what the first does for all."""
 
+import atexit
 import os
 
 import torch
@@ -32,6 +33,7 @@ def join_processes(launcher: str) -> None:
             f"--launcher {launcher} cannot connect the processes ({first_line(error)}): start all of them by "
             f"{_STARTS_BY[launcher]}"
         ) from error
+    atexit.register(torch.distributed.destroy_process_group)  # its threads abort a process that ends with them
 
 
 # What each launcher tells the processes that it starts, as mmengine reads it.

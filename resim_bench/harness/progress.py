@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.registry import HOOKS
 
@@ -72,8 +72,8 @@ class ProgressHook(LoggerHook):
 
     It shows the iteration, the learning rate, the time left, the mean seconds of a step and those in which it waited
     for the loader, images per second over all processes (a pair of views is one image), the process's peak memory, and
-    the process's losses and accuracies, each the mean over the interval. A run is warned once if its loader starves
-    the device after the first interval, in which workers start.
+    the losses and accuracies, each the mean over the interval and all processes. A run is warned once if its loader
+    starves the device after the first interval, in which workers start.
     """
 
     priority = "HIGH"  # before what is no part of a step: precise batch norm, checkpoints
@@ -104,7 +104,9 @@ class ProgressHook(LoggerHook):
 
     def _report(self, runner, done):
         steps = done - self.since[0]
-        means = (torch.stack(list(self.sums.values())) / steps).tolist()  # the one read: it waits for the device
+        means = torch.stack(list(self.sums.values())) / steps
+        all_reduce(means, "mean")
+        means = means.tolist()  # the one read: it waits for the device
         now = time.perf_counter()
         seconds = now - self.since[1]
         values = {

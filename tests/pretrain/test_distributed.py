@@ -25,14 +25,14 @@ LEVELS = {
 
 
 def step(name, batch):
-    """Losses, gradients, queue and running statistics of one step in double precision."""
+    """Losses and accuracies, gradients, queue and running statistics of one step in double precision."""
     model = (tiny_densecl() if name == "densecl" else tiny_moco(LEVELS[name])).double()
     torch.manual_seed(7)
     results = model(**batch)
     losses = {name: value for name, value in results.items() if name.startswith("loss")}
     sum(losses.values()).backward()
     return {
-        "losses": torch.stack([v.detach() for v in losses.values()]),
+        "logged": torch.stack([v.detach().double() for v in results.values()]),
         "gradients": [p.grad for p in model.encoder_q.parameters()],
         "queue": model.queue,
         "statistics": [b for name, b in model.encoder_q.named_buffers() if "running" in name],
@@ -46,7 +46,7 @@ def half(rank, port, folder):
     part = slice(4 * rank, 4 * rank + 4)
     for name, levels in LEVELS.items():
         result = step(name, tiny_batch(levels, part=part))
-        for tensor in (result["losses"], *result["gradients"]):
+        for tensor in (result["logged"], *result["gradients"]):
             dist.all_reduce(tensor)
             tensor /= 2  # as DistributedDataParallel does
         if rank == 0:
@@ -68,8 +68,8 @@ def two_processes(tmp_path_factory):
 def test_two_processes_equal_one(name, two_processes):
     double = torch.load(two_processes / f"{name}.pth")
     single = step(name, tiny_batch(LEVELS[name]))
-    assert len(single["losses"]) == 1 + (len(LEVELS[name]) or name == "densecl")
-    torch.testing.assert_close(double["losses"], single["losses"], rtol=1e-9, atol=1e-10)
+    assert len(single["logged"]) == 2 + (3 * len(LEVELS[name]) or 2 * (name == "densecl"))
+    torch.testing.assert_close(double["logged"], single["logged"], rtol=1e-9, atol=1e-10)
     torch.testing.assert_close(double["gradients"], single["gradients"], rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(double["queue"], single["queue"], rtol=1e-7, atol=1e-9)
     torch.testing.assert_close(double["statistics"], single["statistics"], rtol=1e-7, atol=1e-9)

@@ -98,7 +98,6 @@ LONG = "x" * 300
         (["pretrain"], "the following arguments are required: ID"),
         (["train"], "invalid choice: 'train'"),
         (["pretrain", "in100-*"], "there is no image folder data/imagenet"),
-        (["pretrain", "mini-moco-v2"], "there is no image folder data/mini/imagefolder"),
         (["transfer", "voc-frozen"], "no backbone yet for in100-moco-v2, .* run `make pretrain-in100` first"),
         (["transfer", "voc-full", "--backbone", "random"], "no backbone yet for random: run `make pretrain-random`"),
         (["transfer", "voc-frozen", "--backbone", "given-x"], "given-x: run `resim-bench import FILE --as given-x` f"),

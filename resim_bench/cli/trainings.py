@@ -16,8 +16,11 @@ def pretrain_ids(args) -> None:
 
     own = args.id.endswith(".py")
     selected = [args.id] if own else experiments.select(args.id, experiments.pretrain_ids())
+    each = train.options_of_each(selected, args.cfg_options)
+    for pretrain_id, cfg_options in each.items():
+        train.load_recipe(pretrain_id, cfg_options)  # wrong options are said before a minute of scenes
     _generate_scenes(selected, args)
-    for pretrain_id, cfg_options in train.options_of_each(selected, args.cfg_options).items():
+    for pretrain_id, cfg_options in each.items():
         for seed in _seeds(args):
             train.run(pretrain_id, seed=seed, **_options(args) | {"cfg_options": cfg_options})
 
@@ -27,7 +30,6 @@ def transfer_id(args) -> None:
     chosen = experiments.select_one(args.id, experiments.transfer_ids())
     backbones, missing = _backbones(chosen, args)
     if backbones:
-        _generate_scenes([chosen], args)
         from transfer import train
 
         for path in backbones:

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from tables.paper import Row, Table, load_protocols, load_tables
 from tables.statistics import paired
 
 JUDGED = "judged"  # among a frame's `attrs`: what a study's records say of its claims, by the study's id
+Protocols = Mapping[str, Mapping[str, str]]  # digests by side and id
 HELD = 2  # images per GPU of the original trainings held: what a batch is padded to depends on it
 
 
@@ -45,21 +46,33 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     here is what is shown. A study without claims compares rows with each other: only the seeds of its plan count, so
     that all its means are of the same ones.
     """
-    by_experiment = defaultdict(list)
-    for record in records:
-        by_experiment[record["pretrain"]["id"], record["transfer"]["id"]].append(record)
+    earlier = [study for study in studies.load_studies().values() if study.pinned]
+    today, *editions = _by_edition(list(records), earlier)
+    by_edition = dict(zip([study.id for study in earlier], editions, strict=True))
     lines: list[dict] = []
     for table in load_tables().values():
         study = studies.study_of(table.id)
         seeds = study.seeds if study and not study.claims else None
-        counting = [_counting(row, by_experiment, seeds) for row in table.rows]
+        by_experiment = by_edition[study.id] if study and study.pinned else today
+        pinned = study.pinned if study and study.pinned else None
+        counting = [_counting(row, by_experiment, seeds, pinned) for row in table.rows]
         of_table = {
-            (number, metric): _line(table, number, metric, *trials)
+            (number, metric): _line(table, number, metric, pinned, *trials)
             for number, trials in enumerate(counting)
             for metric in table.metrics
         }
         lines += _with_deltas(table, of_table)
     return _with_differences(_with_claims(pd.DataFrame(lines)))
+
+
+def _by_edition(records: list[dict], earlier: Sequence[studies.Study]) -> list[dict[tuple[str, str], list[dict]]]:
+    """Records by their pair of ids: those of no earlier edition, then those of each."""
+    found: list[dict] = [defaultdict(list) for _ in range(1 + len(earlier))]
+    for record in records:
+        of = [number for number, study in enumerate(earlier, 1) if study.pins(record)]
+        for number in of or [0]:
+            found[number][record["pretrain"]["id"], record["transfer"]["id"]].append(record)
+    return found
 
 
 def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
@@ -107,36 +120,35 @@ class _Judgements(dict):
         return self
 
 
-def _counting(row: Row, by_experiment: dict, seeds: Collection[int] | None) -> tuple[str, list[dict]]:
+def _counting(
+    row: Row, by_experiment: dict, seeds: Collection[int] | None, pinned: Protocols | None
+) -> tuple[str, list[dict]]:
     """The id that a row's records are from, and one record per trial; of all seeds where `seeds` is None."""
-    for kept in (_follows, None):  # None keeps all
+    for must_follow in (True, False):
         for ran in (row.pretrain, row.released):
             first: dict[tuple, dict] = {}
-            for record in filter(kept, by_experiment[ran, row.transfer]):
-                if seeds is None or record["pretrain"]["seed"] in seeds:
+            for record in by_experiment[ran, row.transfer]:
+                follows = not (must_follow and deviations_of([record], pinned))
+                if follows and (seeds is None or record["pretrain"]["seed"] in seeds):
                     first.setdefault(records_of_trials.key(record), record)
             if first:
                 return ran, list(first.values())
     return "", []
 
 
-def _follows(record: dict) -> bool:
-    return not deviations_of([record])
-
-
-def deviations_of(trials: list[dict]) -> tuple[str, ...]:
-    """How these records deviate, a sentence per setting; empty where all followed their protocols."""
+def deviations_of(trials: list[dict], pinned: Protocols | None = None) -> tuple[str, ...]:
+    """How these records deviate, a sentence per setting; empty where all followed the protocols, by default today's."""
     named: dict = defaultdict(dict)  # of the runs' values: ordered, each once
     unnamed: dict = {}
     for trial in trials:
         for setting, (canonical, run) in records_of_trials.deviations(trial).items():
             named[setting, _short(canonical)][_short(run)] = None
-        for side, pinned in load_protocols().items():
+        for side, digests in (load_protocols() if pinned is None else pinned).items():
             id = of_recipe(trial[side]["id"])
             if (
-                id in pinned
+                id in digests
                 and not trial[side]["deviations"]
-                and records_of_trials.digest(trial[side]["protocol"]) != pinned[id]
+                and records_of_trials.digest(trial[side]["protocol"]) != digests[id]
             ):
                 unnamed[f"{side}.protocol is another than {id}'s of today"] = None
     return (*(f"{setting} {before} → {' / '.join(runs)}" for (setting, before), runs in named.items()), *unnamed)
@@ -147,7 +159,7 @@ def _short(value, width: int = 24) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _line(table: Table, number: int, metric: str, ran: str, trials: list[dict]) -> dict:
+def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran: str, trials: list[dict]) -> dict:
     row = table.rows[number]
     by_pretraining = defaultdict(list)
     for trial in trials:
@@ -159,7 +171,7 @@ def _line(table: Table, number: int, metric: str, ran: str, trials: list[dict]) 
     noise = table.noise(metric)
     ours = compare.summarise(noise, by_pretraining.values())
     reported = row.reported.get(metric, NAN)
-    deviations = deviations_of(trials)
+    deviations = deviations_of(trials, pinned)
     compared = bool(ours.trials and row.reported and not deviations)
     difference = ours.mean - reported if compared else NAN
     error = compare.standard_error(noise, ours.error, row.paper_trials) if compared else NAN

@@ -4,12 +4,13 @@ import functools
 import statistics
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pandas as pd
 
 from resim_bench.experiments import Trial, of_table
+from resim_bench.record import digest
 from tables import compare
 from tables.paper import ROOM, load_tables
 from tables.statistics import Paired, holm, paired
@@ -38,7 +39,8 @@ class Study:
     """A plan: the table whose rows are run, each with every seed from the first to the last, and the claims.
 
     `unit` says what runs together: all rows with one `seed`, or two seeds of one `row`, each on a core. Without claims
-    it is exploratory.
+    it is exploratory. An earlier edition has `pinned` the protocols of its day, by side and id: its records are those
+    of its seeds that followed these, and no other table's.
     """
 
     id: str
@@ -47,11 +49,20 @@ class Study:
     last_seed: int
     claims: list[Hypothesis]
     unit: str = "seed"
+    pinned: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> range:
         """Of pre-training and of transfer."""
         return range(self.first_seed, self.last_seed + 1)
+
+    def pins(self, record: dict) -> bool:
+        """Whether a record is this earlier edition's."""
+        sides = record["pretrain"], record["transfer"]
+        return all(
+            side["seed"] in self.seeds and digest(side["protocol"]) == self.pinned.get(name, {}).get(side["id"])
+            for name, side in zip(("pretrain", "transfer"), sides, strict=True)
+        )
 
 
 def units(study: Study) -> list[list[Trial]]:

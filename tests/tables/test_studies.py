@@ -1,9 +1,12 @@
 """A study's claims: judged by its plan alone, from all of its seeds or not at all."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import tables
+from resim_bench.record import digest
 from tables import studies
 from tables.statistics import paired, prediction_interval
 from tables.studies import HOLDS, REVERSED, UNDECIDED
@@ -163,3 +166,25 @@ def test_the_recorded_trials_are_not_held_against_themselves(regress, trials):
 def test_an_unfinished_study_predicts_nothing(regress, trials):
     text, code = regress(trials({}, [0]), trials({}, PLAN.seeds[:-1]))
     assert "99 %" not in text and code == 0
+
+
+def test_an_earlier_edition_is_judged_by_the_protocols_of_its_day(trials, monkeypatch):
+    """Its records are its table's alone, and today's are no longer compared with them."""
+    records = trials({f"ReSim-C4 {FROZEN}": 23.0, f"random init. {FROZEN}": 13.0})
+    digests = {side: {r[side]["id"]: digest(r[side]["protocol"]) for r in records} for side in ("pretrain", "transfer")}
+    first = dataclasses.replace(PLAN, id="first", pinned=digests)
+    monkeypatch.setattr(studies, "load_studies", lambda: {"first": first})
+    frame = tables.collect(records)
+    assert all(one.verdict == HOLDS for one in studies.judge(first, frame) if one.claim.primary)
+    assert set(frame[frame.table == "mini-controls"].trials) == {0}, "which has two of its rows"
+
+    later = make_later(records)
+    assert set(tables.collect(later)[frame.table == PLAN.table].trials) == {0}
+    both = tables.collect([*later, *records])
+    assert set(both[both.table == PLAN.table].trials) == {len(PLAN.seeds)}
+    assert set(both[(both.table == "mini-controls") & (both.pretrain == "mini-moco-v2")].trials) == {len(PLAN.seeds)}
+
+
+def make_later(records):
+    """The same trials under a protocol of another day."""
+    return [r | {"pretrain": r["pretrain"] | {"protocol": {"batch": 32}}} for r in records]

@@ -5,18 +5,24 @@
      "transfer": {"id", "seed", "protocol", "overrides", "deviations", "data"},
      "metrics": {"AP": …, "AP50": …, "AP75": …},       unrounded, in per cent; of COCO "box_AP" … "mask_AP75"; of voc-*
                                                        also "printed_AP" …, of detections as Detectron2 rounds them
+     "detail": {"box": {"by_iou": …, "by_class": …}},  the same AP in parts, as `transfer.metrics` has it; of COCO also
+                                                       "by_size" and "recall", and "mask"
+     "detections": {"file", "sha256"},                 beside the record, for `resim-bench score`
      "versions": {package: version}, "commit": …, "device": …, "seconds": …, "finished": ISO-8601, UTC}
 
 `overrides` is {dotted key: value given on the command line}; `deviations` is {setting: [canonical, run]}, empty
-for a run that followed its protocol. Further keys are kept as they are. `sha256` is the checksum of all others; records
-from before there was one are taken as they are.
+for a run that followed its protocol. Probes have no `detail` and no `detections`, nor have records from before there
+were any. Further keys are kept as they are. `sha256` is the checksum of all others; records from before there was one
+are taken as they are.
 """
 
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from resim_bench import files
 from resim_bench.errors import UserError
@@ -38,6 +44,7 @@ _SPEC = {
     "seconds": _NUMBER,
     "finished": str,
 }
+_OPTIONAL: dict = {"detail": {}, "detections": {"file": str, "sha256": str}}
 
 
 def path(root, pretrain_id: str, transfer_id: str, pretrain_seed: int, transfer_seed: int) -> Path:
@@ -169,7 +176,7 @@ def _validate(record, name: str) -> None:
         refuse("it is not a JSON object")
     if record.get("schema", SCHEMA) != SCHEMA:
         refuse(f"it has schema {record['schema']!r}, this version reads schema {SCHEMA}")
-    _check_types(record, _SPEC, "", refuse)
+    _check_types(record, _SPEC | {key: spec for key, spec in _OPTIONAL.items() if key in record}, "", refuse)
     for side in ("pretrain", "transfer"):
         if not ID.fullmatch(record[side]["id"]):
             refuse(f"{side}.id {record[side]['id']!r} is not a plain name")
@@ -180,9 +187,11 @@ def _validate(record, name: str) -> None:
                 refuse(f"{side}.deviations.{setting} is not a pair [canonical, run]")
     if not record["metrics"]:
         refuse("metrics is empty")
-    for metric, value in record["metrics"].items():
+    for metric, value in (*_leaves(record["metrics"], "metrics"), *_leaves(record.get("detail", {}), "detail")):
         if not _is(value, _NUMBER) or not 0 <= value <= 100:  # which NaN and what no float holds are not
-            refuse(f"metrics.{metric} is {value!r}, not a number of per cent from 0 to 100")
+            refuse(f"{metric} is {value!r}, not a number of per cent from 0 to 100")
+    if "detections" in record and Path(record["detections"]["file"]).name != record["detections"]["file"]:
+        refuse(f"detections.file {record['detections']['file']!r} is no name of a file beside it")
     if not 0 <= record["seconds"] <= sys.float_info.max:
         refuse(f"seconds is {record['seconds']!r}")
     if not _is_utc(record["finished"]):
@@ -201,6 +210,14 @@ def _check_types(values: dict, spec: dict, prefix: str, refuse) -> None:
         elif not _is(values[key], wanted):
             kinds = " or ".join(kind.__name__ for kind in (wanted if isinstance(wanted, tuple) else (wanted,)))
             refuse(f"{name} is {type(values[key]).__name__}, not {kinds}")
+
+
+def _leaves(value, name: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{name}.{key}")
+    else:
+        yield name, value
 
 
 def _is(value, kinds) -> bool:

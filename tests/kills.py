@@ -262,7 +262,7 @@ def _files(folder: Path) -> dict:
 
 
 def _without_logs(folder: Path) -> dict:
-    """Backbones and records by what they say, checkpoints and monitors by their names, without logs and clocks."""
+    """What backbones, records and detections say, checkpoints and monitors by their names, without logs and clocks."""
     found = {}
     for file in sorted((folder / "out").rglob("*")):
         name = str(file.relative_to(folder))
@@ -276,6 +276,8 @@ def _without_logs(folder: Path) -> dict:
             dropped = ("seconds", "finished", "changes", record.CHECKSUM)
             found[name] = {key: value for key, value in record.read(file).items() if key not in dropped}
             found[name]["transfer"].pop("changes")
+        elif file.suffix == ".npz":
+            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
         elif file.name == runs.LAST:
             state = torch.load(file, weights_only=True)["state_dict"]
             found[name] = {key: hashlib.sha256(value.numpy().tobytes()).hexdigest() for key, value in state.items()}

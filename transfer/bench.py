@@ -1,13 +1,12 @@
 """VOC's average precision against MMDetection's: a row of `resim-bench bench ops`."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from mmdet.evaluation.functional import eval_map
 from torchvision.ops import box_iou
 
 from resim_bench.machine.timing import Comparison, compare, seconds
+from transfer.detections import Detections, Found, Images, Truth
 from transfer.metrics import THRESHOLDS, voc_average_precision
 
 IMAGES, CLASSES, DETECTIONS = 4952, 20, 100  # VOC2007's test, and as many detections per image as Detectron2 keeps
@@ -22,12 +21,12 @@ def rows(pairs: int = 1) -> list[Comparison]:
     Raises:
         RuntimeError: the two differ by more than 1e-6 as a fraction.
     """
-    detections, ground_truth = voc_like(IMAGES)
-    theirs = for_mmdetection(detections, ground_truth)
+    detections = voc_like(IMAGES)
+    theirs = for_mmdetection(detections)
     measured = {}
 
     def ours():
-        measured["ours"] = voc_average_precision(detections, ground_truth, CLASSES)
+        measured["ours"] = voc_average_precision(detections).metrics
 
     def reference():
         measured["reference"] = mmdetection_average_precision(*theirs)
@@ -69,30 +68,32 @@ def mmdetection_average_precision(detections: list[list[np.ndarray]], annotation
     return {"AP": sum(by_threshold) / len(by_threshold), "AP50": by_threshold[0], "AP75": by_threshold[5]}
 
 
-def for_mmdetection(
-    detections: Sequence[dict], ground_truth: Sequence[dict]
-) -> tuple[list[list[np.ndarray]], list[dict]]:
+def for_mmdetection(detections: Detections) -> tuple[list[list[np.ndarray]], list[dict]]:
     """The same images as `VOCMetric` keeps them: detections (n, 5) by class, the last pixel inside the box (x1 - 1)."""
     inside = np.array([0, 0, 1, 1], np.float32)
+    found, truth, images = detections.found, detections.truth, len(detections.images.ids)
+    boxes, objects = np.column_stack([found.box - inside, found.score]), truth.box.astype(np.float32) - inside
 
-    def by_class(found):
-        boxes = np.column_stack([found["boxes"] - inside, found["scores"]])
-        return [boxes[found["labels"] == label] for label in range(CLASSES)]
+    def of_images(side):
+        return np.split(np.arange(len(side.image)), np.searchsorted(side.image, np.arange(1, images)))
 
-    def annotation(truth):
-        boxes, labels, ignore = truth["boxes"] - inside, truth["labels"], truth["difficult"]
+    def by_class(k):
+        return [boxes[k[found.label[k] == label]] for label in range(CLASSES)]
+
+    def annotation(k):
+        kept, ignored = k[~truth.ignored[k]], k[truth.ignored[k]]
         return {
-            "bboxes": boxes[~ignore],
-            "labels": labels[~ignore],
-            "bboxes_ignore": boxes[ignore],
-            "labels_ignore": labels[ignore],
+            "bboxes": objects[kept],
+            "labels": truth.label[kept],
+            "bboxes_ignore": objects[ignored],
+            "labels_ignore": truth.label[ignored],
         }
 
-    return [by_class(found) for found in detections], [annotation(truth) for truth in ground_truth]
+    return [by_class(k) for k in of_images(found)], [annotation(k) for k in of_images(truth)]
 
 
-def voc_like(images: int, seed: int = 0) -> tuple[list[dict], list[dict]]:
-    """Detections and ground truth of `images` as `voc_average_precision` takes them, boxes and scores in float32.
+def voc_like(images: int, seed: int = 0) -> Detections:
+    """Detections of so many images; all boxes are whole in float32.
 
     As in VOC2007's test an image has three objects on average and a fifth of all are difficult. Of its 100 detections
     a third lie about an object, most of them with its class, and score by how near. So that both metrics see the same
@@ -123,16 +124,18 @@ def voc_like(images: int, seed: int = 0) -> tuple[list[dict], list[dict]]:
     rank = np.argsort(np.argsort(rng.normal(0, 0.3, count) + near * (1 - 3 * spread)))
     score = ((rank + 1) / count).astype(np.float32)
 
-    ground_truth = [
-        {"boxes": gt_box[part], "labels": gt_label[part], "difficult": gt_difficult[part]}
-        for part in np.split(np.arange(total), np.cumsum(objects)[:-1])
+    kept = [
+        start + np.flatnonzero(_is_decided(box[start : start + DETECTIONS], of_image))
+        for start, of_image in zip(range(0, count, DETECTIONS), np.split(gt_box, np.cumsum(objects)[:-1]), strict=True)
     ]
-    detections = []
-    for start, truth in zip(range(0, count, DETECTIONS), ground_truth, strict=True):
-        every = slice(start, start + DETECTIONS)
-        keep = start + np.flatnonzero(_is_decided(box[every], truth["boxes"]))
-        detections.append({"boxes": box[keep], "scores": score[keep], "labels": label[keep]})
-    return detections, ground_truth
+    found = np.concatenate(kept)
+    area = (gt_box[:, 2:] - gt_box[:, :2]).astype(np.float64).prod(1)
+    return Detections(
+        Images(list(range(images)), np.tile(np.array(FRAME[::-1]), (images, 1))),
+        tuple(f"class {label}" for label in range(CLASSES)),
+        Truth(image, gt_label, gt_box, gt_difficult, area),
+        Found(found // DETECTIONS, label[found], box[found], score[found]),
+    )
 
 
 def _sixteenths(boxes):

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from array import array
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +24,8 @@ from resim_bench import files
 from resim_bench.data.annotation import NUMBER
 from resim_bench.errors import UserError
 from transfer.datasets import FARTHEST, DetectionFolder, Gathered, Masks, Split, complete, owners_of
+from transfer.detections import Images, Truth
+from transfer.masks import as_coco, code_of, run_lengths
 
 HOW_TO_GET = "give a folder with annotations/, train2017/ and val2017/ by --data, or put COCO 2017 into data/coco"
 LARGEST = 1e10  # square pixels: pycocotools leaves out what is larger
@@ -477,11 +480,8 @@ def _area(split: Split, k: int, owner: int) -> float:
     mask = split.masks[k] if split.masks else None
     if not mask:
         return float(split.extents[k].prod())
-    width, height = split.sizes[owner].tolist()
-    if isinstance(mask, dict) and isinstance(mask["counts"], str):
-        return float(run_length.area(mask))
-    code = run_length.frPyObjects(mask, height, width)
-    return float(run_length.area(run_length.merge(code) if isinstance(code, list) else code))
+    size = split.sizes[owner, ::-1].tolist()
+    return float(run_length.area(as_coco(code_of(mask, size), size)))
 
 
 def run_length_problem(code: dict) -> str:
@@ -493,7 +493,10 @@ def run_length_problem(code: dict) -> str:
     if not isinstance(size, list) or len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
         return f"whose size is {_short(size)}, and not [height, width]"
     if isinstance(counts, str):
-        counts = _uncompressed(counts)
+        try:
+            counts = run_lengths([counts.encode()])[0].tolist()
+        except ValueError:
+            counts = None
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
         return "whose counts are broken"
     if sum(counts) != size[0] * size[1]:
@@ -501,44 +504,20 @@ def run_length_problem(code: dict) -> str:
     return ""
 
 
-def _uncompressed(text: str) -> list[int] | None:
-    """The counts of a compressed code: 5 bits per letter; from the fourth on, differences to the last but one."""
-    counts: list[int] = []
-    value = shift = 0
-    for letter in text:
-        bits = ord(letter) - 48
-        if not 0 <= bits < 64 or shift > 60:
-            return None
-        value |= (bits & 31) << shift
-        shift += 5
-        if bits & 32:
-            continue
-        if bits & 16:
-            value -= 1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value = shift = 0
-    return counts if shift == 0 else None
+def ground_truth(split: Split, classes: Sequence[str], with_masks: bool) -> tuple[Images, Truth]:
+    """What a test has to find, as it was read, images in the order of their ids; labels are those of `classes`.
 
-
-def ground_truth(split: Split) -> dict:
-    """What pycocotools reads from a file, of a test as it was read; ids count from 1."""
-    annotations = []
-    for k, owner in enumerate(owners_of(split.first).tolist()):
-        entry = {
-            "id": k + 1,
-            "image_id": split.ids[owner],
-            "category_id": int(split.labels[k]) + 1,
-            "bbox": [*split.boxes[k, :2].tolist(), *split.extents[k].tolist()],
-            "area": float(split.areas[k]),
-            "iscrowd": int(split.ignored[k]),
-        }
-        annotations.append(entry | ({"segmentation": split.masks[k]} if split.masks else {}))
-    images = zip(split.ids, split.sizes.tolist(), strict=True)
-    return {
-        "images": [{"id": number, "width": width, "height": height} for number, (width, height) in images],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(split.classes, 1)],
-        "annotations": annotations,
-    }
+    An image is called as its file is below the folder of the test.
+    """
+    order = np.argsort(split.ids)
+    rank, label = np.empty_like(order), np.array([classes.index(c) if c in classes else -1 for c in split.classes], int)
+    rank[order] = np.arange(len(order))
+    owners, sizes = owners_of(split.first), split.sizes[:, ::-1]
+    images = Images([split.names[i].partition("/")[2] for i in order], sizes[order])
+    codes = None
+    if with_masks:
+        codes = [code_of(split.masks[k], sizes[i].tolist()) for k, i in enumerate(owners.tolist())]
+    return images, Truth(rank[owners], label[split.labels], split.boxes, split.ignored, split.areas, codes)
 
 
 @DATASETS.register_module()

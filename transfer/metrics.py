@@ -10,100 +10,101 @@ seven times as fast, for validation.
 """
 
 import contextlib
-import copy
 import io
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import cv2
 import faster_coco_eval
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DATASETS, METRICS
-from pycocotools import mask as run_length
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from resim_bench.errors import UserError
 from resim_bench.record import PRINTED
+from transfer.detections import Detections, Found, Images, Truth, gather
+from transfer.masks import as_coco, encode
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
+IOUS = [f"{percent}" for percent in range(50, 100, 5)]  # as names
 RECALLS = np.arange(0.0, 1.1, 0.1)
 COCO_EVALUATORS = {
     "pycocotools": (COCO, COCOeval),
     "faster-coco-eval": (faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster),
 }
-COCO_KINDS = {"box": ("bbox", "bbox"), "mask": ("segm", "segmentation")}  # pycocotools' name, a detection's field
+COCO_KINDS = {"box": ("bbox", "bbox"), "mask": ("segm", "segmentation")}  # pycocotools' name, an annotation's field
+COCO_SIZES = "small", "medium", "large"  # below 32² square pixels, below 96², above
+COCO_RECALLS = "1", "10", "100"  # detections an image
 _EPS = np.finfo(np.float64).eps
 
 
-def voc_average_precision(
-    detections: Sequence[dict], ground_truth: Sequence[dict], num_classes: int
-) -> dict[str, float]:
-    """AP (mean over IoU .50:.05:.95), AP50 and AP75 in per cent, unrounded, in float64.
+class Measured(NamedTuple):
+    """What a metric says, in per cent, unrounded.
+
+    Attributes:
+        metrics: the headline numbers, by name.
+        detail: of each kind (`box`, `mask`) the same AP `by_iou` ("50" … "95"), `by_class`, and COCO's `by_size` and
+            `recall` (AR by detections an image, and by size). What no object counts for is left out.
+    """
+
+    metrics: dict[str, float]
+    detail: dict[str, dict[str, dict[str, float]]]
+
+
+def measure(detections: Detections) -> Measured:
+    """Measure by the metric that the detections name: what a test does, and `resim-bench score`."""
+    function, names = _MEASURES[detections.metric["type"]]
+    return function(detections, **{name: detections.metric[name] for name in names if name in detections.metric})
+
+
+def voc_average_precision(detections: Detections, printed: bool = False) -> Measured:
+    """AP (mean over IoU .50:.05:.95), AP50 and AP75 of VOC07, in float64.
 
     A detection belongs to the object of its image and class with which its IoU is largest (the first of equals). It
     matches if that IoU is greater than the threshold. The best-scored match of an object is a true positive, every
     further one a false positive; a match of a difficult object counts as neither. Detections of equal score keep
     their order: that of the images, and within an image that of the input.
 
+    A class without an object that is not difficult is left out of the mean; when that leaves no class, the results are
+    NaN.
+
     Args:
-        detections: one dict per image: `boxes` (n, 4), `scores` (n,), `labels` (n,).
-        ground_truth: one dict per image, in the same order: `boxes` (m, 4), `labels` (m,), `difficult` (m,) bool.
-            Boxes are continuous (x0, y0, x1, y1); arrays or tensors.
-        num_classes: labels are 0 … num_classes - 1. A class without an object that is not difficult is left out of
-            the mean; when that leaves no class, the results are NaN.
-
-    Raises:
-        UserError: the two sequences differ in length, or a label is out of range.
+        printed: also give `printed_AP` … `printed_AP75`, of the detections `as_printed`.
     """
-    if len(detections) != len(ground_truth):
-        raise UserError(f"there are detections of {len(detections)} images, but {len(ground_truth)} have ground truth")
-    image, label, box, score = _gather(detections, "scores")
-    gt_image, gt_label, gt_box, gt_difficult = _gather(ground_truth, "difficult")
-    for labels in (label, gt_label):
-        if labels.size and not 0 <= labels.min() <= labels.max() < num_classes:
-            raise UserError(f"labels are 0 to {num_classes - 1} with {num_classes} classes, but one is {labels.max()}")
-
-    order = np.lexsort((-score, label))  # stable
-    image, label, box = image[order], label[order], box[order]
-    iou, target = _best_overlap(image * num_classes + label, box, gt_image * num_classes + gt_label, gt_box)
-    hit, ignored = _judge(iou, target, gt_difficult.astype(bool))
-
-    objects = np.bincount(gt_label[~gt_difficult.astype(bool)], minlength=num_classes)
-    ends = np.searchsorted(label, np.arange(num_classes + 1))
-    precisions = [
-        [_eleven_points(*judged, count) for judged in zip(hit[start:end].T, ignored[start:end].T, strict=True)]
-        for start, end, count in zip(ends[:-1], ends[1:], objects, strict=True)
-        if count
-    ]
-    if not precisions:
-        return dict.fromkeys(("AP", "AP50", "AP75"), float("nan"))
-    by_threshold = 100 * np.mean(precisions, axis=0)
-    return {
+    precision, counts = _voc_precision(detections)
+    if not counts.any():
+        return Measured(dict.fromkeys(("AP", "AP50", "AP75"), float("nan")), {})
+    by_threshold = 100 * np.mean(precision[counts], axis=0)
+    metrics = {
         "AP": float(by_threshold.mean()),
         "AP50": float(by_threshold[0]),
         "AP75": float(by_threshold[5]),
     }
+    if printed:
+        metrics |= {PRINTED + name: value for name, value in voc_average_precision(as_printed(detections))[0].items()}
+    by_class = {name: 100 * float(precision[k].mean()) for k, name in enumerate(detections.classes) if counts[k]}
+    by_iou = dict(zip(IOUS, by_threshold.tolist(), strict=True))
+    return Measured(metrics, {"box": {"by_iou": by_iou, "by_class": by_class}})
 
 
-def _gather(images: Sequence[dict], last: str) -> tuple[np.ndarray, ...]:
-    """All images in one: image number (n,), `labels` (n,), `boxes` (n, 4) float64, and the field `last` (n,)."""
-
-    def field(name, shape, dtype):
-        parts = [_array(entry[name]).reshape(shape) for entry in images]
-        return np.concatenate([np.empty((0, *shape[1:]), dtype), *parts]).astype(dtype)
-
-    counts = [len(entry["labels"]) for entry in images]
-    return (
-        np.repeat(np.arange(len(images)), counts),
-        field("labels", (-1,), np.int64),
-        field("boxes", (-1, 4), np.float64),
-        field(last, (-1,), np.float64),
+def _voc_precision(detections: Detections) -> tuple[np.ndarray, np.ndarray]:
+    """AP (C, T) of each class at each threshold as a fraction, and which of the classes count (C,)."""
+    found, truth, classes = detections.found, detections.truth, len(detections.classes)
+    order = np.lexsort((found.image, -found.score, found.label))  # stable
+    image, label, box = found.image[order], found.label[order], found.box[order].astype(np.float64)
+    iou, target = _best_overlap(
+        image * classes + label, box, truth.image * classes + truth.label, truth.box.astype(np.float64)
     )
+    hit, ignored = _judge(iou, target, truth.ignored)
 
-
-def _array(value) -> np.ndarray:
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+    objects = np.bincount(truth.label[~truth.ignored], minlength=classes)
+    ends = np.searchsorted(label, np.arange(classes + 1))
+    precision = np.zeros((classes, len(THRESHOLDS)))
+    for k in np.flatnonzero(objects):
+        judged = zip(hit[ends[k] : ends[k + 1]].T, ignored[ends[k] : ends[k + 1]].T, strict=True)
+        precision[k] = [_eleven_points(*at_threshold, objects[k]) for at_threshold in judged]
+    return precision, objects > 0
 
 
 def _best_overlap(key, box, gt_key, gt_box) -> tuple[np.ndarray, np.ndarray]:
@@ -166,38 +167,136 @@ def _eleven_points(hit, ignored, objects: int) -> float:
     return best[np.clip(needed - 1, 0, len(found))].mean()
 
 
-def as_printed(detections: Sequence[dict]) -> list[dict]:
-    """The detections as Detectron2 writes them: scores to three decimals, corners to one, in pixels from 1.
+def as_printed(detections: Detections) -> Detections:
+    """The detections as Detectron2 writes them: scores to three decimals, corners to one, in pixels from 1; float64.
 
     Of equal scores, those of earlier images come first, as everywhere here; Detectron2 leaves that to numpy's sort.
-
-    Args:
-        detections: as `voc_average_precision` has them.
     """
     from_one = np.array([1, 1, 0, 0], np.float32)
 
     def rounded(values, decimals):
         return np.char.mod(f"%.{decimals}f", values).astype(np.float64)
 
-    return [
-        image
-        | {
-            "boxes": rounded(_array(image["boxes"]).reshape(-1, 4) + from_one, 1) - from_one,
-            "scores": rounded(_array(image["scores"]), 3),
-        }
-        for image in detections
-    ]
+    found = detections.found
+    box, score = rounded(found.box + from_one, 1) - from_one, rounded(found.score, 3)
+    return detections._replace(found=found._replace(box=box, score=score))
+
+
+def coco_average_precision(
+    detections: Detections, evaluator: str = "pycocotools", kinds: Sequence[str] = tuple(COCO_KINDS)
+) -> Measured:
+    """`box_AP`, `box_AP50`, `box_AP75`, `mask_AP`, `mask_AP50`, `mask_AP75` of COCO.
+
+    Args:
+        detections: with one object at least that is no crowd, and with masks where those are asked for.
+        evaluator: whose evaluation, a key of `COCO_EVALUATORS`.
+        kinds: of `COCO_KINDS`.
+
+    Raises:
+        UserError: there are no masks.
+    """
+    index, evaluation_of = COCO_EVALUATORS[evaluator]
+    metrics, detail = {}, {}
+    for kind in kinds:
+        iou, place = COCO_KINDS[kind]
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
+            truth = index()
+            truth.dataset = _coco_truth(detections, place)
+            truth.createIndex()
+            found = _coco_annotations(detections, detections.found, place, score=detections.found.score.tolist())
+            evaluation = evaluation_of(truth, truth.loadRes(found) if found else index(), iou)
+            evaluation.evaluate()
+            evaluation.accumulate()
+        values, detail[kind] = _coco_means(detections.classes, **evaluation.eval)
+        metrics |= {f"{kind}_{name}": value for name, value in values.items()}
+    return Measured(metrics, detail)
+
+
+def _coco_means(classes: Sequence[str], precision, recall, **_) -> tuple[dict[str, float], dict]:
+    """What pycocotools sums up of its `precision` (T, R, K, A, M) and `recall` (T, K, A, M), -1 where nothing counts.
+
+    A are all objects, and small, medium and large ones; M detections an image, 1, 10 and 100.
+    """
+
+    def means(parts) -> dict[str, float]:
+        counted = {name: values[values > -1] for name, values in parts.items()}
+        return {name: 100 * float(values.mean()) for name, values in counted.items() if values.size}
+
+    whole = precision[:, :, :, 0, -1]
+    sizes = dict(enumerate(COCO_SIZES, 1))
+    by_iou = dict(zip(IOUS, whole, strict=True))
+    values = means({"AP": whole, "AP50": by_iou["50"], "AP75": by_iou["75"]})
+    return values, {
+        "by_iou": means(by_iou),
+        "by_class": means({name: whole[:, :, k] for k, name in enumerate(classes)}),
+        "by_size": means({name: precision[:, :, :, a, -1] for a, name in sizes.items()}),
+        "recall": means(
+            {name: recall[:, :, 0, m] for m, name in enumerate(COCO_RECALLS)}
+            | {name: recall[:, :, a, -1] for a, name in sizes.items()}
+        ),
+    }
+
+
+def _coco_truth(detections: Detections, place: str) -> dict:
+    """What pycocotools reads from a file; ids of objects count from 1."""
+    truth = detections.truth
+    sizes = enumerate(detections.images.sizes.tolist())
+    objects = {"id": range(1, 1 + len(truth.image)), "area": truth.area.tolist(), "iscrowd": truth.ignored.tolist()}
+    return {
+        "images": [{"id": number, "height": height, "width": width} for number, (height, width) in sizes],
+        "categories": [{"id": label, "name": name} for label, name in enumerate(detections.classes)],
+        "annotations": _coco_annotations(detections, truth, place, **objects),
+    }
+
+
+def _coco_annotations(detections: Detections, side: Truth | Found, place: str, **columns) -> list[dict]:
+    """A dict for each of a side, with its box (x, y, width, height) or its mask at `place`, and further columns."""
+    if place == "bbox":
+        corner, opposite = np.split(side.box.astype(np.float64), 2, axis=1)
+        outlines = np.concatenate([corner, opposite - corner], axis=1).tolist()
+    elif side.mask is None:
+        raise UserError("there are no masks to measure: ask for boxes alone, by kinds=['box']")
+    else:
+        sizes = detections.images.sizes[side.image].tolist()
+        outlines = [as_coco(code, size) for code, size in zip(side.mask, sizes, strict=True)]
+    columns |= {"image_id": side.image.tolist(), "category_id": side.label.tolist(), place: outlines}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+_MEASURES = {
+    "VOCAveragePrecision": (voc_average_precision, ("printed",)),
+    "COCOAveragePrecision": (coco_average_precision, ("evaluator", "kinds")),
+}
+
+
+class _OfTest(BaseMetric):
+    """A metric of a test loop, which gathers `Detections` and measures them as `resim-bench score` does.
+
+    After the test, `detections` and `detail` are those of all images, in the first process.
+    """
+
+    def compute_metrics(self, results):
+        """The numbers over all images."""
+        self.detections = self.gather(results)
+        metrics, self.detail = measure(self.detections)
+        return metrics
+
+
+def _columns(instances, **more) -> dict:
+    """Columns of MMDetection's instances of an image."""
+    names = {"bboxes": "box", "labels": "label", "scores": "score"}
+    return {names[key]: instances[key].cpu().numpy() for key in names if key in instances} | more
 
 
 @METRICS.register_module()
-class VOCAveragePrecision(BaseMetric):
-    """`voc_average_precision` of a test loop: `voc/AP`, `voc/AP50` and `voc/AP75`, unrounded, in per cent.
+class VOCAveragePrecision(_OfTest):
+    """`voc_average_precision` of a test loop: `voc/AP`, `voc/AP50` and `voc/AP75`.
 
     Expects a data set with `metainfo["classes"]` and samples whose `gt_instances` are the objects to find and whose
     `ignored_instances` are the difficult ones.
 
     Args:
-        printed: also give `voc/printed_AP` … `voc/printed_AP75`, of the detections `as_printed`.
+        printed: as `voc_average_precision` has it.
     """
 
     default_prefix = "voc"
@@ -209,70 +308,29 @@ class VOCAveragePrecision(BaseMetric):
     def process(self, data_batch, data_samples):
         """Keep the predictions and the ground truth of a batch."""
         for sample in data_samples:
-            found, objects, difficult = (
-                {name: value.cpu().numpy() for name, value in sample[key].items()}
-                for key in ("pred_instances", "gt_instances", "ignored_instances")
-            )
-            detections = {"boxes": found["bboxes"], "scores": found["scores"], "labels": found["labels"]}
-            ground_truth = {
-                "boxes": np.concatenate([objects["bboxes"], difficult["bboxes"]]),
-                "labels": np.concatenate([objects["labels"], difficult["labels"]]),
-                "difficult": np.repeat([False, True], [len(objects["labels"]), len(difficult["labels"])]),
+            objects, difficult = _columns(sample["gt_instances"]), _columns(sample["ignored_instances"])
+            box = np.concatenate([objects["box"], difficult["box"]])
+            truth = {
+                "label": np.concatenate([objects["label"], difficult["label"]]),
+                "box": box,
+                "ignored": np.repeat([False, True], [len(objects["label"]), len(difficult["label"])]),
+                "area": (box[:, 2:] - box[:, :2]).astype(np.float64).prod(axis=1),
             }
-            self.results.append((detections, ground_truth))
+            found = _columns(sample["pred_instances"])
+            self.results.append({"id": sample["img_id"], "size": sample["ori_shape"], "truth": truth, "found": found})
 
-    def compute_metrics(self, results):
-        """The three numbers over all images, or six."""
-        detections, ground_truth = zip(*results, strict=True)
-        classes = len(self.dataset_meta["classes"])
-        metrics = voc_average_precision(detections, ground_truth, classes)
-        if self.printed:
-            printed = voc_average_precision(as_printed(detections), ground_truth, classes)
-            metrics |= {PRINTED + name: value for name, value in printed.items()}
-        return metrics
-
-
-def coco_average_precision(
-    detections: Sequence[dict],
-    ground_truth: dict,
-    classes: Sequence[str],
-    evaluator: str = "pycocotools",
-    kinds: Sequence[str] = ("box", "mask"),
-) -> dict[str, float]:
-    """`box_AP`, `box_AP50`, `box_AP75`, `mask_AP`, `mask_AP50`, `mask_AP75` in per cent, unrounded.
-
-    Args:
-        detections: one dict each: `image_id`, `label`, `score`, `bbox` (x, y, width, height) and, where masks are
-            asked for, `segmentation` (a run-length code); without any detection, all numbers are 0.
-        ground_truth: of the images, as `coco.ground_truth` has it, with one object at least that is no crowd.
-        classes: names by label; one that the ground truth does not have is not evaluated.
-        evaluator: whose evaluation, a key of `COCO_EVALUATORS`.
-        kinds: of `COCO_KINDS`.
-    """
-    index, evaluation_of = COCO_EVALUATORS[evaluator]
-    metrics = {}
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
-        truth = index()
-        truth.dataset = copy.deepcopy(ground_truth)  # pycocotools writes into it
-        truth.createIndex()
-        numbers = {category["name"]: number for number, category in truth.cats.items()}
-        known = [
-            d | {"category_id": numbers[classes[d["label"]]]} for d in detections if classes[d["label"]] in numbers
-        ]
-        for name in kinds:
-            iou, place = COCO_KINDS[name]
-            found = [{key: d[key] for key in ("image_id", "category_id", "score", place)} for d in known]
-            evaluation = evaluation_of(truth, truth.loadRes(found) if found else index(), iou)
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-            for suffix, value in zip(("AP", "AP50", "AP75"), evaluation.stats[:3], strict=True):
-                metrics[f"{name}_{suffix}"] = 100 * float(value)
-    return metrics
+    def gather(self, results):
+        """The detections of all images."""
+        images = Images([image["id"] for image in results], np.array([image["size"] for image in results]))
+        sides = {
+            side: gather(side, [image[side] for image in results], range(len(results))) for side in ("truth", "found")
+        }
+        metric = {"type": type(self).__name__, "printed": self.printed}
+        return Detections(images, tuple(self.dataset_meta["classes"]), **sides, metric=metric)
 
 
 @METRICS.register_module()
-class COCOAveragePrecision(BaseMetric):
+class COCOAveragePrecision(_OfTest):
     """`coco_average_precision` of a test loop over val2017: `coco/box_AP` … `coco/mask_AP75`.
 
     Args:
@@ -290,25 +348,17 @@ class COCOAveragePrecision(BaseMetric):
     def process(self, data_batch, data_samples):
         """Keep the detections of a batch, image by image, with masks as run-length codes."""
         for sample in data_samples:
-            found = {name: value.cpu().numpy() for name, value in sample["pred_instances"].items()}
-            corner, opposite = np.split(found["bboxes"].astype(float), 2, axis=1)
-            columns = {
-                "label": found["labels"].tolist(),
-                "score": found["scores"].tolist(),
-                "bbox": np.concatenate([corner, opposite - corner], axis=1).tolist(),
-            }
-            if "mask" in self.kinds:
-                masks = found["masks"].view(np.uint8)
-                # Run lengths go down the columns, and OpenCV turns a mask six times as fast as numpy.
-                columns["segmentation"] = [run_length.encode(cv2.transpose(mask).T) for mask in masks]
-            detections = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-            self.results.append([{"image_id": sample["img_id"]} | detection for detection in detections])
+            found = sample["pred_instances"]
+            masks = {"mask": encode(found["masks"].cpu().numpy())} if "mask" in self.kinds else {}
+            self.results.append({"id": sample["img_id"], "found": _columns(found, **masks)})
 
-    def compute_metrics(self, results):
-        """The numbers over all images, three per kind."""
-        detections = [detection for image in results for detection in image]
-        folder = DATASETS.get(self.folder)
-        test = folder.read_once(folder.find(self.data_root), "test", "mask" in self.kinds)
+    def gather(self, results):
+        """The detections of all images, and what there was to find."""
+        folder, classes, masks = DATASETS.get(self.folder), self.dataset_meta["classes"], "mask" in self.kinds
+        test = folder.read_once(folder.find(self.data_root), "test", masks)
         test.survey.refuse()
-        classes = self.dataset_meta["classes"]
-        return coco_average_precision(detections, folder.ground_truth(test), classes, self.evaluator, self.kinds)
+        images, truth = folder.ground_truth(test, classes, masks)
+        results = sorted(results, key=lambda image: image["id"])
+        found = gather("found", [image["found"] for image in results], [image["id"] - 1 for image in results])
+        metric = {"type": type(self).__name__, "evaluator": self.evaluator, "kinds": list(self.kinds)}
+        return Detections(images, tuple(classes), truth, found, metric)

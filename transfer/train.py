@@ -13,7 +13,7 @@ from resim_bench import record
 from resim_bench.errors import UserError
 from resim_bench.harness import console, launch, options, runs
 from resim_bench.harness.runner import QuietRunner, build_runner, claimed
-from transfer import hooks, protocols, weights
+from transfer import detections, hooks, protocols, weights
 from transfer.datasets import seeded
 
 
@@ -98,6 +98,9 @@ def run(
         runner.move_in(run_dir, record.digest(runs.read_claim(run_dir)))
         metrics, parameters = _train_and_test(runner)
         if is_main_process():
+            (metric,) = runner.test_loop.evaluator.metrics
+            beside = output.with_suffix(detections.SUFFIX)
+            kept = {"file": beside.name, "sha256": detections.write(beside, metric.detections)}
             side = {
                 "id": transfer_id,
                 "seed": seed,
@@ -113,7 +116,7 @@ def run(
             }
             seconds = time.monotonic() - started
             entry = record.of_trial(provenance, sha256, side, metrics, seconds, runs.environment())
-            record.write(Path(work_dir) / "records", entry)
+            record.write(Path(work_dir) / "records", entry | {"detail": metric.detail, "detections": kept})
     said = ", ".join(f"{name} {value:.1f}" for name, value in metrics.items())
     console.say(f"{names[0]} through {transfer_id}: {said} ({output})")
     return output

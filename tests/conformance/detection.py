@@ -12,6 +12,7 @@ from mmengine.structures import InstanceData
 
 from tests.conformance.certificate import apart, distance, golden, quantity, relative
 from transfer import protocols
+from transfer.detections import Detections, Found, Images, Truth
 from transfer.metrics import as_printed, voc_average_precision
 
 CHANGES: dict = {}  # of the protocols: the tests put in what has to turn a line red
@@ -340,19 +341,13 @@ def resized_shapes():
     )
 
 
-def _voc_evaluation(written=list):
+def _voc_evaluation(written=lambda detections: detections):
     given = {name: value.numpy() for name, value in golden("voc_evaluation").items()}
-    images = range(int(given["images"]))
-    found = [
-        {name: given[f"det_{name}"][given["det_image"] == image] for name in ("boxes", "scores", "labels")}
-        for image in images
-    ]
-    objects = [
-        {name: given[f"gt_{name}"][given["gt_image"] == image] for name in ("boxes", "labels", "difficult")}
-        for image in images
-    ]
-    metrics = voc_average_precision(written(found), objects, int(given["gt_labels"].max()) + 1)
-    return torch.tensor(list(metrics.values()), dtype=torch.float64)
+    images, classes = int(given["images"]), int(given["gt_labels"].max()) + 1
+    truth = Truth(given["gt_image"], given["gt_labels"], given["gt_boxes"], given["gt_difficult"].astype(bool), None)
+    found = Found(given["det_image"], given["det_labels"], given["det_boxes"], given["det_scores"])
+    detections = Detections(Images(list(range(images)), None), tuple(map(str, range(classes))), truth, found)
+    return torch.tensor(list(voc_average_precision(written(detections)).metrics.values()), dtype=torch.float64)
 
 
 @quantity("VOC AP, AP50, AP75, unrounded", "Detectron2", "3,225 detections, 1,128 objects", 1e-9)

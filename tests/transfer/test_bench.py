@@ -15,25 +15,24 @@ def data():
 
 
 def test_the_set_is_like_vocs(data):
-    detections, ground_truth = data
-    difficult = np.concatenate([truth["difficult"] for truth in ground_truth])
-    assert len(detections) == len(ground_truth) == 300
-    assert (~difficult).sum() / 300 == pytest.approx(2.4, rel=0.1)
-    assert difficult.mean() == pytest.approx(0.2, rel=0.2)
-    assert set(np.concatenate([truth["labels"] for truth in ground_truth])) == set(range(20))
-    count = [len(found["labels"]) for found in detections]
-    assert max(count) == 100 and np.mean(count) > 99.9
+    truth, found = data.truth, data.found
+    assert len(data.images.ids) == 300 == len(np.unique(truth.image))
+    assert (~truth.ignored).sum() / 300 == pytest.approx(2.4, rel=0.1)
+    assert truth.ignored.mean() == pytest.approx(0.2, rel=0.2)
+    assert set(truth.label) == set(range(20))
+    count = np.bincount(found.image)
+    assert count.max() == 100 and np.mean(count) > 99.9
 
 
 def test_rounding_decides_nothing(data):
-    detections, ground_truth = data
-    scores = np.concatenate([found["scores"] for found in detections])
+    scores = data.found.score
     assert scores.dtype == np.float32 and len(np.unique(scores)) == len(scores)
-    for found, truth in zip(detections, ground_truth, strict=True):
-        for boxes in (found["boxes"], truth["boxes"]):
-            assert boxes.dtype == np.float32 and (boxes * 16 == np.round(boxes * 16)).all()
-            assert (boxes[:, 2:] > boxes[:, :2]).all()
-        iou = box_iou(*(torch.from_numpy(entry["boxes"]).double() for entry in (found, truth))).numpy()
+    for boxes in (data.found.box, data.truth.box):
+        assert boxes.dtype == np.float32 and (boxes * 16 == np.round(boxes * 16)).all()
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+    for i in range(300):
+        sides = (side.box[side.image == i] for side in (data.found, data.truth))
+        iou = box_iou(*(torch.from_numpy(boxes).double() for boxes in sides)).numpy()
         assert np.abs(iou[..., None] - THRESHOLDS).min() > 0.99e-5
 
 

@@ -15,6 +15,7 @@ from resim_bench.harness import runs
 from tests.transfer.conftest import CLASSES, COCO_RUNS, CROWD, EMPTY, coco_object, make_coco
 from transfer import coco, datasets
 from transfer.coco import COCOFolder, annotation_file, find_coco, read_split, run_length_problem
+from transfer.masks import run_lengths
 
 PIPELINE = [
     dict(type="mmdet.LoadImageFromFile", imdecode_backend="pillow"),
@@ -395,7 +396,7 @@ def test_run_lengths_are_checked_as_pycocotools_codes_them(counts):
     size = [sum(counts) or 1, 1]
     counts = counts if sum(counts) else [1]
     code = run_length.frPyObjects({"size": size, "counts": counts}, *size)["counts"].decode()
-    assert coco._uncompressed(code) == counts
+    assert run_lengths([code.encode()])[0].tolist() == counts
     assert run_length_problem({"size": size, "counts": code}) == ""
     assert run_length_problem({"size": [size[0] + 1, 1], "counts": code})
     assert run_length_problem({"size": size, "counts": code + "o"})
@@ -450,7 +451,7 @@ def test_any_annotation_file_is_read_or_refused(small_coco, data, split, masks):
         file.write_text(json.dumps(content))
         split = read_split(small_coco, split, masks)
         if not split.survey.faults and file.name.startswith("instances_val"):
-            coco.ground_truth(split)
+            coco.ground_truth(split, split.classes, bool(split.masks))
     finally:
         file.write_text(whole)
 

@@ -4,19 +4,19 @@ import contextlib
 import io
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from pycocotools import mask as run_length
 
-from resim_bench.errors import UserError
 from tests.references import voc_ap
 from tests.transfer.conftest import CATEGORIES, CLASSES, COCO_RUNS, coco_object
-from transfer.coco import COCOFolder, annotation_file, ground_truth
+from transfer.coco import COCOFolder, annotation_file
+from transfer.detections import Detections, Images, gather
 from transfer.metrics import (
     COCO_EVALUATORS,
+    IOUS,
     RECALLS,
     THRESHOLDS,
     COCOAveragePrecision,
@@ -70,13 +70,39 @@ def random_case(seed, images=12, classes=4, present=3):
     return detections, ground_truth
 
 
+def together(detections, ground_truth, classes):
+    """`Detections` of both sides, image by image."""
+    truth = [
+        {"box": image["boxes"], "label": image["labels"], "ignored": image["difficult"], "area": image["labels"]}
+        for image in ground_truth
+    ]
+    found = [{"box": image["boxes"], "label": image["labels"], "score": image["scores"]} for image in detections]
+    numbers = range(len(truth))
+    sides = gather("truth", truth, numbers), gather("found", found, numbers)
+    return Detections(Images(list(numbers), None), tuple(f"class {k}" for k in range(classes)), *sides)
+
+
+def voc(detections, ground_truth, classes):
+    return voc_average_precision(together(detections, ground_truth, classes)).metrics
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_it_equals_the_brute_force_twin(seed):
     detections, ground_truth = random_case(seed)
-    measured = voc_average_precision(detections, ground_truth, 4)
+    measured = voc_average_precision(together(detections, ground_truth, 4))
     expected = voc_ap.voc_average_precision(detections, ground_truth, 4)
-    assert measured == pytest.approx(expected, abs=1e-9)
+    assert measured.metrics == pytest.approx(expected, abs=1e-9)
     assert 0 < expected["AP75"] < expected["AP50"] < 100
+    by_class = {  # the last has no object
+        f"class {label}": np.mean(
+            [100 * voc_ap.class_average_precision(detections, ground_truth, label, t) for t in THRESHOLDS.tolist()]
+        )
+        for label in range(3)
+    }
+    assert measured.detail["box"]["by_class"] == pytest.approx(by_class, abs=1e-9)
+    by_iou = measured.detail["box"]["by_iou"]
+    assert (by_iou["50"], by_iou["75"]) == (measured.metrics["AP50"], measured.metrics["AP75"])
+    assert list(by_iou) == IOUS and np.mean(list(by_iou.values())) == pytest.approx(expected["AP"], abs=1e-9)
 
 
 def test_thresholds_and_recalls_are_the_floats_of_detectron2():
@@ -84,29 +110,21 @@ def test_thresholds_and_recalls_are_the_floats_of_detectron2():
     assert RECALLS.tolist() == np.arange(0.0, 1.1, 0.1).tolist() and len(RECALLS) == 11
 
 
-def test_tensors_do_as_well_as_arrays():
-    detections, ground_truth = random_case(3)
-    tensors = [
-        [{k: torch.as_tensor(v) for k, v in entry.items()} for entry in side] for side in (detections, ground_truth)
-    ]
-    assert voc_average_precision(*tensors, 4) == voc_average_precision(detections, ground_truth, 4)
-
-
 @pytest.mark.parametrize(("name", "side"), [("AP50", 20.0), ("AP75", 25.0)])
 def test_a_match_needs_more_than_the_threshold(name, side):
     exactly, more = [10.0, 10.0, 30.0, side], [10.0, 10.0, 30.0, side + 0.1]  # of BOX, 1/2 or 3/4 and a little more
     truth = [image((BOX, 0, False))]
-    assert voc_average_precision([image((exactly, 0.9, 0))], truth, 1)[name] == 0
-    assert voc_average_precision([image((more, 0.9, 0))], truth, 1)[name] == 100
+    assert voc([image((exactly, 0.9, 0))], truth, 1)[name] == 0
+    assert voc([image((more, 0.9, 0))], truth, 1)[name] == 100
 
 
 def test_a_difficult_object_is_neither_to_be_found_nor_held_against_who_finds_it():
     other = [50.0, 50.0, 70.0, 70.0]
     truth = [image((BOX, 0, False), (other, 0, True))]
     detections = [image((other, 0.9, 0), (other, 0.8, 0), (BOX, 0.7, 0))]
-    assert voc_average_precision(detections, truth, 1)["AP"] == 100
+    assert voc(detections, truth, 1)["AP"] == 100
     plain = [image((BOX, 0, False), (other, 0, False))]
-    assert voc_average_precision(detections, plain, 1)["AP"] < 100
+    assert voc(detections, plain, 1)["AP"] < 100
 
 
 def test_the_second_detection_of_an_object_is_a_false_positive():
@@ -114,7 +132,7 @@ def test_the_second_detection_of_an_object_is_a_false_positive():
     truth = [image((BOX, 0, False), (other, 0, False))]
     twice = [image((BOX, 0.9, 0), (BOX, 0.8, 0), (other, 0.7, 0))]
     # recall 1/2 at precision 1 (6 points), recall 1 at precision 2/3 (5 points)
-    assert voc_average_precision(twice, truth, 1)["AP"] == pytest.approx(100 * (6 + 5 * 2 / 3) / 11)
+    assert voc(twice, truth, 1)["AP"] == pytest.approx(100 * (6 + 5 * 2 / 3) / 11)
 
 
 def test_equal_scores_keep_their_order():
@@ -122,30 +140,25 @@ def test_equal_scores_keep_their_order():
     truth = [image((BOX, 0, False))]
     first = [image((BOX, 0.5, 0), (away, 0.5, 0))]
     last = [image((away, 0.5, 0), (BOX, 0.5, 0))]
-    assert voc_average_precision(first, truth, 1)["AP"] == 100
-    assert voc_average_precision(last, truth, 1)["AP"] == pytest.approx(50)
+    assert voc(first, truth, 1)["AP"] == 100
+    assert voc(last, truth, 1)["AP"] == pytest.approx(50)
 
 
 def test_a_class_without_ground_truth_is_left_out():
     truth = [image((BOX, 0, False), (BOX, 2, True)), image()]
     detections = [image((BOX, 0.9, 0), (BOX, 0.9, 1), (BOX, 0.9, 2)), NOTHING]
-    assert voc_average_precision(detections, truth, 3)["AP"] == 100
-    assert math.isnan(voc_average_precision([NOTHING], [image()], 3)["AP"])
+    assert voc(detections, truth, 3)["AP"] == 100
+    assert math.isnan(voc([NOTHING], [image()], 3)["AP"])
 
 
 def test_an_object_that_nobody_finds_counts():
-    assert voc_average_precision([NOTHING], [image((BOX, 0, False))], 1) == {"AP": 0, "AP50": 0, "AP75": 0}
-
-
-def test_labels_and_lengths_are_checked():
-    with pytest.raises(UserError, match="labels are 0 to 0"):
-        voc_average_precision([image((BOX, 0.9, 1))], [image((BOX, 0, False))], 1)
-    with pytest.raises(UserError, match="2 images, but 1"):
-        voc_average_precision([NOTHING, NOTHING], [image((BOX, 0, False))], 1)
+    assert voc([NOTHING], [image((BOX, 0, False))], 1) == {"AP": 0, "AP50": 0, "AP75": 0}
 
 
 def test_the_metric_of_the_test_loop_reads_samples():
     sample = {
+        "img_id": "000001",
+        "ori_shape": (60, 90),
         "pred_instances": {"bboxes": torch.tensor([BOX]), "scores": torch.tensor([0.9]), "labels": torch.tensor([0])},
         "gt_instances": {"bboxes": torch.tensor([BOX]), "labels": torch.tensor([0])},
         "ignored_instances": {"bboxes": torch.tensor([BOX]) + 40, "labels": torch.tensor([0])},
@@ -154,22 +167,29 @@ def test_the_metric_of_the_test_loop_reads_samples():
     metric.dataset_meta = {"classes": ("one",)}
     metric.process(None, [sample])
     assert metric.evaluate(1) == {"voc/AP": 100, "voc/AP50": 100, "voc/AP75": 100}
+    assert metric.detections.images.ids == ["000001"] and metric.detections.images.sizes.tolist() == [[60, 90]]
+    assert metric.detections.truth.ignored.tolist() == [False, True]
+    assert metric.detections.truth.area.tolist() == [400, 400]
+    assert metric.detail["box"]["by_class"] == {"one": 100}
 
 
 def test_printed_detections_are_rounded_as_detectron2_writes_them():
     """Corners in pixels from 1 with one decimal, scores with three, as Python's formats round."""
     boxes = np.array([[0.04, 1.26, 10.25, 20.75], [99.951, 0, 120.05, 30]], np.float32)
-    (found,) = as_printed([{"boxes": boxes, "scores": np.array([0.12345, 0.9996], np.float32), "labels": [1, 2]}])
+    given = {"boxes": boxes, "scores": np.array([0.12345, 0.9996], np.float32), "labels": np.array([1, 2])}
+    found = as_printed(together([given], [image()], 3)).found
     one = np.float32(1)
     rows = [[f"{x0 + one:.1f}", f"{y0 + one:.1f}", f"{x1:.1f}", f"{y1:.1f}"] for x0, y0, x1, y1 in boxes]
-    assert found["boxes"].tolist() == [[float(x0) - 1, float(y0) - 1, float(x1), float(y1)] for x0, y0, x1, y1 in rows]
-    assert found["scores"].tolist() == [0.123, 1.0] and found["labels"] == [1, 2]
+    assert found.box.tolist() == [[float(x0) - 1, float(y0) - 1, float(x1), float(y1)] for x0, y0, x1, y1 in rows]
+    assert found.score.tolist() == [0.123, 1.0] and found.label.tolist() == [1, 2]
 
 
 def test_the_metric_gives_the_printed_numbers_beside_the_unrounded():
     """A detection whose IoU is just above .5 and, rounded, just below; scores that differ by less than .0005."""
     ground_truth = {"bboxes": torch.tensor([[0.0, 0, 100, 100]]), "labels": torch.tensor([0])}
     sample = {
+        "img_id": "000001",
+        "ori_shape": (100, 100),
         "pred_instances": {
             "bboxes": torch.tensor([[0.0, 0, 100, 50.04]]),
             "scores": torch.tensor([0.9]),
@@ -194,41 +214,42 @@ def three_red(coco_folder):
     objects = [coco_object(10, "red", box, number) for number, box in enumerate(squares, 1)]
     file = annotation_file(coco_folder, "test")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"annotations": [*objects, crowd]}))
-    return SimpleNamespace(root=coco_folder, truth=truth(coco_folder))
+    return coco_folder
 
 
-def truth(root, masks=True):
-    """What the reader makes of a test."""
-    split = COCOFolder.read(root, "test", masks)
+def coco(root, found, evaluator="pycocotools", classes=CLASSES):
+    """Those of `detected`, in the test that the reader makes of a folder, measured."""
+    split = COCOFolder.read(root, "test", True)
     split.survey.refuse()
-    return ground_truth(split)
+    found = sorted(found, key=lambda d: d["image"])
+    parts = [{name: [d[name]] for name in ("label", "box", "score", "mask")} for d in found]
+    images, truth = COCOFolder.ground_truth(split, classes, True)
+    side = gather("found", parts, [d["image"] for d in found])
+    return coco_average_precision(Detections(images, classes, truth, side._replace(mask=side.mask or [])), evaluator)
 
 
-IMAGE_IDS = {10: 1, 11: 2, 12: 3, 13: 4, 900: 5, 901: 6}  # the reader's
+IMAGES, TALL = [10, 11, 12, 13, 900, 901], 11  # in the order of their ids
 
 
 def detected(box, mask=None, image_id=10, label="red", score=0.9):
     """A detection whose mask is the box, or another box."""
     x0, y0, x1, y1 = box
-    pixels = np.zeros((64, 96), np.uint8, order="F")
+    pixels = np.zeros((96, 64) if image_id == TALL else (64, 96), np.uint8, order="F")
     left, top, right, bottom = mask or box
     pixels[top:bottom, left:right] = 1
-    segmentation = run_length.encode(pixels)
-    bbox = [x0, y0, x1 - x0, y1 - y0]
-    return dict(
-        image_id=IMAGE_IDS[image_id], label=CLASSES.index(label), score=score, bbox=bbox, segmentation=segmentation
-    )
+    code = run_length.encode(pixels)["counts"]
+    return dict(image=IMAGES.index(image_id), label=CLASSES.index(label), score=score, box=box, mask=code)
 
 
 def test_one_of_three_objects_is_34_of_101_recalls_unrounded(three_red):
-    measured = coco_average_precision([detected((10, 10, 30, 30))], three_red.truth, CLASSES)
+    measured = coco(three_red, [detected((10, 10, 30, 30))]).metrics
     assert list(measured) == ["box_AP", "box_AP50", "box_AP75", "mask_AP", "mask_AP50", "mask_AP75"]
     assert list(measured.values()) == pytest.approx([100 * 34 / 101] * 6, abs=1e-10)
 
 
 def test_boxes_and_masks_are_measured_apart(three_red):
     half = detected((10, 10, 30, 30), mask=(10, 10, 30, 22))  # IoU .6: the thresholds .5, .55 and .6
-    measured = coco_average_precision([half], three_red.truth, CLASSES)
+    measured = coco(three_red, [half]).metrics
     share = 100 * 34 / 101
     assert measured["box_AP75"] == pytest.approx(share)
     assert measured["mask_AP50"] == pytest.approx(share) and measured["mask_AP75"] == 0
@@ -236,27 +257,26 @@ def test_boxes_and_masks_are_measured_apart(three_red):
 
 
 def test_without_any_detection_all_is_zero(three_red):
-    assert set(coco_average_precision([], three_red.truth, CLASSES).values()) == {0.0}
+    assert set(coco(three_red, []).metrics.values()) == {0.0}
 
 
 def test_labels_follow_the_classes_and_not_the_order_of_the_file(three_red):
     assert list(CATEGORIES) != sorted(CATEGORIES)
     as_blue = detected((10, 10, 30, 30), label="blue")
-    assert coco_average_precision([as_blue], three_red.truth, CLASSES)["box_AP"] == 0
+    assert coco(three_red, [as_blue]).metrics["box_AP"] == 0
     named_otherwise = ("red", "green", "never seen")
-    assert coco_average_precision([as_blue], three_red.truth, named_otherwise)["box_AP"] == pytest.approx(
-        100 * 34 / 101
-    )
+    measured = coco(three_red, [as_blue], classes=named_otherwise).metrics
+    assert measured["box_AP"] == pytest.approx(100 * 34 / 101)
     unknown = detected((10, 10, 30, 30), label="red")
-    assert coco_average_precision([unknown], three_red.truth, named_otherwise)["box_AP"] == 0
+    assert coco(three_red, [unknown], classes=named_otherwise).metrics["box_AP"] == 0
 
 
 def test_a_crowd_is_not_held_against_who_finds_it(three_red):
     found = [detected((10 + 30 * k, 10, 30 + 30 * k, 30)) for k in range(3)]
     in_the_crowd = detected((2, 20, 8, 40), image_id=11, score=0.99)
-    assert coco_average_precision([*found, in_the_crowd], three_red.truth, CLASSES)["box_AP"] < 100
+    assert coco(three_red, [*found, in_the_crowd]).metrics["box_AP"] < 100
     in_the_crowd["label"] = CLASSES.index("green")
-    assert coco_average_precision([*found, in_the_crowd], three_red.truth, CLASSES)["box_AP"] == pytest.approx(100)
+    assert coco(three_red, [*found, in_the_crowd]).metrics["box_AP"] == pytest.approx(100)
 
 
 def scattered(file, seed):
@@ -281,18 +301,32 @@ def scattered(file, seed):
 
 
 def of_the_file(file, found, evaluator):
-    """The numbers as pycocotools has them of the file itself."""
+    """pycocotools' own evaluation of the file itself: its twelve numbers, and AP by IoU and by class."""
     index, evaluation_of = COCO_EVALUATORS[evaluator]
-    ours = {number: image_id for image_id, number in IMAGE_IDS.items()}
-    found = [d | {"image_id": ours[d["image_id"]], "category_id": CATEGORIES[CLASSES[d["label"]]]} for d in found]
-    numbers = []
+    numbers = {}
     with contextlib.redirect_stdout(io.StringIO()):
-        for kind, field in (("bbox", "bbox"), ("segm", "segmentation")):
+        for kind, iou in (("box", "bbox"), ("mask", "segm")):
             read = index(str(file))
-            own = [{key: d[key] for key in ("image_id", "category_id", "score", field)} for d in found]
-            evaluation = evaluation_of(read, read.loadRes(own), kind)
+            own = [
+                {
+                    "image_id": IMAGES[d["image"]],
+                    "category_id": CATEGORIES[CLASSES[d["label"]]],
+                    "score": d["score"],
+                    "bbox": [*d["box"][:2], *np.subtract(d["box"][2:], d["box"][:2]).tolist()],
+                    "segmentation": {"size": [96, 64] if IMAGES[d["image"]] == TALL else [64, 96], "counts": d["mask"]},
+                }
+                for d in found
+            ]
+            for entry in own:
+                entry.pop("bbox" if kind == "mask" else "segmentation")
+            evaluation = evaluation_of(read, read.loadRes(own), iou)
             evaluation.evaluate(), evaluation.accumulate(), evaluation.summarize()
-            numbers += [100 * float(value) for value in evaluation.stats[:3]]
+            precision = evaluation.eval["precision"][..., 0, 2]
+            numbers[kind] = {
+                "all": evaluation.stats[:12],
+                "by_iou": [np.mean(precision[t][precision[t] > -1]) for t in range(10)],
+                "by_class": [np.mean(precision[:, :, k][precision[:, :, k] > -1]) for k in range(3)],
+            }
     return numbers
 
 
@@ -300,14 +334,20 @@ def of_the_file(file, found, evaluator):
 def test_what_was_read_gives_the_numbers_of_the_file_in_both_evaluators(coco_folder, seed):
     file = annotation_file(coco_folder, "test")
     found = scattered(file, seed)
-    assert max(np.bincount([d["image_id"] for d in found])) > 100
-    read = truth(coco_folder)
-    measured, fast = (coco_average_precision(found, read, CLASSES, evaluator) for evaluator in COCO_EVALUATORS)
-    for numbers, evaluator in ((measured, "pycocotools"), (fast, "faster-coco-eval")):
-        assert list(numbers.values()) == of_the_file(file, found, evaluator)
-    assert fast == pytest.approx(measured, abs=1e-9)
-    assert 0 < measured["mask_AP75"] < measured["mask_AP50"] < 100
-    assert coco_average_precision([], read, CLASSES, "faster-coco-eval") == dict.fromkeys(measured, 0)
+    assert max(np.bincount([d["image"] for d in found])) > 100
+    measured, fast = (coco(coco_folder, found, evaluator) for evaluator in COCO_EVALUATORS)
+    for (metrics, detail), evaluator in ((measured, "pycocotools"), (fast, "faster-coco-eval")):
+        for kind, expected in of_the_file(file, found, evaluator).items():
+            sizes = "small", "medium"  # none is large: 96 x 96 pixels and more
+            parts, (ap, *others) = detail[kind], (100 * expected["all"]).tolist()
+            assert [metrics[f"{kind}_{name}"] for name in ("AP", "AP50", "AP75")] == [ap, *others[:2]]
+            assert [*parts["by_size"].items()] == list(zip(sizes, others[2:4], strict=True))
+            assert [*parts["recall"].items()] == list(zip(("1", "10", "100", *sizes), others[5:10], strict=True))
+            assert list(parts["by_iou"].values()) == [100 * value for value in expected["by_iou"]]
+            assert parts["by_class"] == dict(zip(CLASSES, (100 * v for v in expected["by_class"]), strict=True))
+    assert fast.metrics == pytest.approx(measured.metrics, abs=1e-9)
+    assert 0 < measured.metrics["mask_AP75"] < measured.metrics["mask_AP50"] < 100
+    assert coco(coco_folder, [], "faster-coco-eval").metrics == dict.fromkeys(measured.metrics, 0)
 
 
 def _from_0(content):
@@ -352,6 +392,7 @@ ODD_BUT_CLEAR = {
     "image_id as text": _text_of_a_number,
     "no ids": _without("id"),
     "no areas": _without("area"),
+    "images in another order": lambda content: content["images"].reverse(),
     "areas of nothing": lambda content: [entry.update(area=None) for entry in content["annotations"]],
 }
 
@@ -371,25 +412,21 @@ def test_a_perfect_detector_has_100_whatever_the_ids_are(coco_folder, case, eval
         for name, number in CATEGORIES.items()
         if number == entry["category_id"]
     ]
-    for d, entry in zip(found, [e for e in content["annotations"] if not e["iscrowd"]], strict=True):
-        size = next(i for i in content["images"] if i["id"] == entry["image_id"])
-        x0, y0, w, h = (round(side) for side in entry["bbox"])
-        pixels = np.zeros((size["height"], size["width"]), np.uint8, order="F")
-        pixels[y0 : y0 + h, x0 : x0 + w] = 1
-        d["segmentation"] = run_length.encode(pixels)
     ODD_BUT_CLEAR[case](content)
     file.write_text(json.dumps(content))
-    assert set(coco_average_precision(found, truth(coco_folder), CLASSES, evaluator).values()) == {100}
+    assert set(coco(coco_folder, found, evaluator).metrics.values()) == {100}
 
 
 def test_a_detector_without_masks_is_measured_by_its_boxes(three_red):
     found = {"bboxes": torch.tensor([[10.0, 10, 30, 30]]), "scores": torch.tensor([0.9])}
     found["labels"] = torch.tensor([CLASSES.index("red")])
-    metric = COCOAveragePrecision(three_red.root, kinds=["box"])
+    metric = COCOAveragePrecision(three_red, kinds=["box"])
     metric.dataset_meta = {"classes": CLASSES}
     metric.process(None, [{"img_id": 1, "pred_instances": found}])
     measured = metric.evaluate(1)
     assert measured == dict.fromkeys(("coco/box_AP", "coco/box_AP50", "coco/box_AP75"), pytest.approx(100 * 34 / 101))
+    assert metric.detections.truth.mask is None is metric.detections.found.mask
+    assert metric.detections.images.ids[:2] == ["000000000010.jpg", "000000000011.jpg"]
 
 
 @pytest.mark.parametrize("evaluator", COCO_EVALUATORS)
@@ -399,7 +436,7 @@ def test_cocos_metric_of_the_test_loop_reads_samples_and_is_silent(three_red, ca
     boxes = torch.tensor([[10.0, 10, 30, 30], [40, 10, 60, 30]])
     labels = torch.full((2,), CLASSES.index("red"))
     found = {"bboxes": boxes, "scores": torch.tensor([0.9, 0.8]), "labels": labels, "masks": masks}
-    metric = COCOAveragePrecision(three_red.root, evaluator)
+    metric = COCOAveragePrecision(three_red, evaluator)
     metric.dataset_meta = {"classes": CLASSES}
     metric.process(None, [{"img_id": 1, "pred_instances": found}])
     metric.process(None, [{"img_id": 2, "pred_instances": {key: value[:0] for key, value in found.items()}}])

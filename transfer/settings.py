@@ -115,6 +115,9 @@ class COCOMetric(Open):
     ] = tuple(COCO_KINDS)
 
 
+Metric = Annotated[VOCMetric | COCOMetric, Field(discriminator="type")]
+
+
 class Backbone(Open):
     """The detector's trunk."""
 
@@ -242,7 +245,7 @@ class Protocol(Open):
         list[Typed], AfterValidator(_ours_first), says("hooks, of which BackboneHook and PreciseBNHook come first")
     ]
     default_hooks: DefaultHooks
-    test_evaluator: Annotated[VOCMetric | COCOMetric, Field(discriminator="type")]
+    test_evaluator: Metric
 
     @model_validator(mode="after")
     def _goes_together(self):
@@ -332,6 +335,15 @@ def check_protocol(settings: dict) -> None:
     """
     check_each(DEEP, settings)
     check(Protocol, settings)
+
+
+def check_metric(settings: dict) -> None:
+    """Refuse what is no metric's settings.
+
+    Raises:
+        UserError: names the setting.
+    """
+    check(_type(Metric), settings, "metric")
 
 
 def check_kind(name: str, before, given) -> None:

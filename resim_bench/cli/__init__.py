@@ -25,6 +25,7 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench transfer voc-frozen --backbone in100-resim-c4 --trials 3
   resim-bench import moco_v2_200ep_pretrain.pth.tar --as given-moco-v2
   resim-bench tables                                      the paper's tables beside our numbers
+  resim-bench score work_dirs/records/…/pretrain-0_transfer-0.json    AP by IoU, class and size, without a training
   resim-bench plan in100-voc voc-full                     how long a table or a protocol takes on this machine
   resim-bench slurm in100-voc --gpus 8 > in100.sh         the same as jobs of a cluster: bash in100.sh
   resim-bench bench all                                   how fast it is on this machine, and against what
@@ -146,6 +147,9 @@ def build_parser() -> Parser:
         "--check", action="store_true", help="hold all records against the paper and earlier ones; exit 1 when below"
     )
     tables.add_argument("--all", action="store_true", help="every experiment that has records here, best first")
+    command(
+        "score", results.score, "measure a transfer's detections again, and say whether its record's numbers come out"
+    ).add_argument("file", type=a_path, metavar="RECORD|FILE", help="a record, or the .detections.npz beside one")
     figure = command(
         "figure", results.draw, "draw what a study found, how monitored runs went, or generated scenes", [place]
     )
@@ -196,8 +200,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 when it is done, 1 when `tables --check` finds a result below the paper's, 2 for bad input and for what the
-        system refuses (one sentence, no traceback), 130 after Ctrl-C, 141 where nobody reads on (`| head`).
+        0 when it is done, 1 when `tables --check` finds a result below the paper's or `score` one that is not the
+        record's, 2 for bad input and for what the system refuses (one sentence, no traceback), 130 after Ctrl-C, 141
+        where nobody reads on (`| head`).
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: >&-

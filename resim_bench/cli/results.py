@@ -49,6 +49,15 @@ def print_tables(args) -> int:
     return code
 
 
+def score(args) -> int:
+    """Measure a transfer's detections again; 1 where the numbers are not the record's."""
+    from transfer import score
+
+    text, equal = score.score(args.file)
+    print(text, end="")
+    return 0 if equal else 1
+
+
 def draw(args) -> None:
     """Write a figure of a study's kept records, of monitored runs, or of scenes."""
     import tables

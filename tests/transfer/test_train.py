@@ -16,7 +16,7 @@ from resim_bench.data import images
 from resim_bench.errors import UserError
 from resim_bench.harness import checkpoint, runs
 from tests.transfer.conftest import CLASSES, TINY, TINY_COCO, make_backbone, object_xml
-from transfer import protocols, train, voc
+from transfer import protocols, score, train, voc
 
 
 @HOOKS.register_module()
@@ -87,6 +87,10 @@ def test_a_frozen_transfer_leaves_a_record_and_the_trunk_as_it_was(start, backbo
     }
     assert side["protocol"]["model.backbone.frozen_stages"] == 3
     assert str(devkit) not in path.read_text()
+    text, equal = score.score(path)
+    assert equal and text.startswith("tiny-random through mini-voc-frozen, seeds 3 and 5: ")
+    assert "4 images, 6 objects to find, 3 classes" in text
+    assert text.endswith("\n\nAll 16 numbers are the record's, to the last digit.\n")
 
     state, _ = backbone.load(backbone_path)
     final = trained(path)
@@ -143,6 +147,10 @@ def test_a_frozen_coco_transfer_leaves_a_record_and_the_trunk_as_it_was(start_co
         "fresh": ["neck", "rpn_head", "roi_head"],
     }
     assert str(coco_folder) not in path.read_text()
+    text, equal = score.score(path)
+    assert equal and "6 images, 8 objects to find, 3 classes" in text
+    count = len(runs.flatten({key: entry[key] for key in ("metrics", "detail")}))
+    assert text.endswith(f"\n\nAll {count} numbers are the record's, to the last digit.\n")
     final = trained(path)
     state = backbone.trunk_state(backbone.load(fpn_path)[0])
     assert all(torch.equal(final[f"backbone.{key}"], value) for key, value in state.items())
@@ -179,7 +187,8 @@ def _interrupted_and_resumed(start, transfer_id, tmp_path, monkeypatch):
 def test_interrupted_and_resumed_equals_uninterrupted(starter, transfer_id, request, tmp_path, monkeypatch):
     start = request.getfixturevalue(starter)
     whole, parts = _interrupted_and_resumed(start, transfer_id, tmp_path, monkeypatch)
-    assert record.read(parts)["metrics"] == record.read(whole)["metrics"]
+    for key in ("metrics", "detail", "detections"):
+        assert record.read(parts)[key] == record.read(whole)[key]
     assert record.read(parts)["transfer"]["parameters"] == record.read(whole)["transfer"]["parameters"]
     one, other = trained(whole), trained(parts)
     assert one.keys() == other.keys()

@@ -31,6 +31,17 @@ from resim_bench.experiments import ID
 SCHEMA = 1
 CHECKSUM = "sha256"
 PRINTED = "printed_"  # before the name of a metric that Detectron2's rounding went into
+ERRORS = (  # what `detail.errors` has of a kind of AP and a threshold: AP, and what each kind of error costs of it
+    "AP",
+    "classification",
+    "localisation",
+    "both",
+    "duplicate",
+    "background",
+    "missed",
+    "false_positives",
+    "false_negatives",
+)
 _NUMBER = (int, float)
 _SIDE = {"id": str, "seed": int, "protocol": dict, "overrides": dict, "deviations": dict, "data": (str, dict)}
 _SPEC = {

@@ -23,6 +23,8 @@ from pycocotools.cocoeval import COCOeval
 
 from resim_bench.errors import UserError
 from resim_bench.record import PRINTED
+from transfer import errors
+from transfer.curves import interpolated
 from transfer.detections import Detections, Found, Images, Truth, gather
 from transfer.masks import as_coco, encode
 
@@ -55,7 +57,8 @@ class Measured(NamedTuple):
 def measure(detections: Detections) -> Measured:
     """Measure by the metric that the detections name: what a test does, and `resim-bench score`."""
     function, names = _MEASURES[detections.metric["type"]]
-    return function(detections, **{name: detections.metric[name] for name in names if name in detections.metric})
+    measured = function(detections, **{name: detections.metric[name] for name in names if name in detections.metric})
+    return measured._replace(detail=measured.detail | {"errors": errors.analysis(detections)})
 
 
 def voc_average_precision(detections: Detections, printed: bool = False) -> Measured:
@@ -103,7 +106,7 @@ def _voc_precision(detections: Detections) -> tuple[np.ndarray, np.ndarray]:
     precision = np.zeros((classes, len(THRESHOLDS)))
     for k in np.flatnonzero(objects):
         judged = zip(hit[ends[k] : ends[k + 1]].T, ignored[ends[k] : ends[k + 1]].T, strict=True)
-        precision[k] = [_eleven_points(*at_threshold, objects[k]) for at_threshold in judged]
+        precision[k] = [interpolated(matched[~passed], objects[k], RECALLS) for matched, passed in judged]
     return precision, objects > 0
 
 
@@ -155,16 +158,6 @@ def _judge(iou, target, difficult) -> tuple[np.ndarray, np.ndarray]:
     hit[close] = matched & (before == before[start]) & ~difficult[owner, None]
     ignored[close] = matched & difficult[owner, None]
     return hit, ignored
-
-
-def _eleven_points(hit, ignored, objects: int) -> float:
-    """VOC07 average precision of one class at one threshold, from `hit` and `ignored` (n,) by falling score."""
-    found = np.flatnonzero(hit)
-    precision = np.arange(1, len(found) + 1) / (found + 1 - np.cumsum(ignored)[found])
-    # The best precision from each true positive on; a last one for a recall that is never reached.
-    best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)
-    needed = np.searchsorted(np.arange(objects + 1) / objects, RECALLS)
-    return best[np.clip(needed - 1, 0, len(found))].mean()
 
 
 def as_printed(detections: Detections) -> Detections:

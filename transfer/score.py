@@ -7,9 +7,10 @@ import numpy as np
 from resim_bench import record
 from resim_bench.errors import UserError, one_line
 from resim_bench.harness import runs
+from resim_bench.record import ERRORS
 from transfer import settings
 from transfer.detections import SUFFIX, Detections, read
-from transfer.metrics import COCO_RECALLS, COCO_SIZES, IOUS, Measured, measure
+from transfer.metrics import COCO_KINDS, COCO_RECALLS, COCO_SIZES, IOUS, Measured, measure
 
 
 def score(file: Path) -> tuple[str, bool]:
@@ -25,7 +26,7 @@ def score(file: Path) -> tuple[str, bool]:
     detections = read(place, entry["detections"]["sha256"] if entry else None)
     settings.check_metric(detections.metric)
     measured = measure(detections)
-    tables = _headline(measured), _by_iou(measured), _by_class(measured, detections)
+    tables = _headline(measured), _by_iou(measured), _by_class(measured, detections), _errors(measured)
     verdict, equal = _compared(measured, entry)
     parts = [_title(detections, entry, place), *("\n".join(_aligned(table)) for table in tables), verdict]
     return "\n\n".join(parts) + "\n", equal
@@ -65,7 +66,7 @@ def _headline(measured: Measured) -> list[list[str]]:
     for name, value in measured.metrics.items():
         start = name.index("AP")
         rows.setdefault(name[:start].strip("_") or "box", {})[name[start:]] = value
-    for kind, detail in measured.detail.items():
+    for kind, detail in _of_kinds(measured).items():
         for before, part, names in (("", "by_size", COCO_SIZES), ("AR@", "recall", COCO_RECALLS)):
             if part in detail:
                 rows[kind] |= {before + name: detail[part].get(name) for name in names}
@@ -74,18 +75,33 @@ def _headline(measured: Measured) -> list[list[str]]:
 
 
 def _by_iou(measured: Measured) -> list[list[str]]:
-    rows = ([kind, *(_shown(detail["by_iou"].get(iou)) for iou in IOUS)] for kind, detail in measured.detail.items())
+    kinds = _of_kinds(measured).items()
+    rows = ([kind, *(_shown(detail["by_iou"].get(iou)) for iou in IOUS)] for kind, detail in kinds)
     return [["AP at IoU", *(f".{iou}" for iou in IOUS)], *rows]
 
 
 def _by_class(measured: Measured, detections: Detections) -> list[list[str]]:
-    truth, kinds = detections.truth, measured.detail.values()
+    truth, kinds = detections.truth, _of_kinds(measured)
     objects = np.bincount(truth.label[~truth.ignored], minlength=len(detections.classes)).tolist()
     rows = (
-        [one_line(name), f"{count:,}", *(_shown(kind["by_class"].get(name)) for kind in kinds)]
+        [one_line(name), f"{count:,}", *(_shown(kind["by_class"].get(name)) for kind in kinds.values())]
         for name, count in zip(detections.classes, objects, strict=True)
     )
-    return [["AP by class", "objects", *measured.detail], *rows]
+    return [["AP by class", "objects", *kinds], *rows]
+
+
+def _errors(measured: Measured) -> list[list[str]]:
+    rows = (
+        [f"{kind} at .{iou.partition('.')[2]:0<2}", *(_shown(costs[name]) for name in ERRORS)]
+        for kind, by_iou in measured.detail.get("errors", {}).items()
+        for iou, costs in by_iou.items()
+    )
+    return [["errors cost", *(name.replace("_", " ") for name in ERRORS)], *rows]
+
+
+def _of_kinds(measured: Measured) -> dict[str, dict]:
+    """The detail of boxes and of masks."""
+    return {kind: measured.detail[kind] for kind in COCO_KINDS if kind in measured.detail}
 
 
 def _shown(value: float | None) -> str:

@@ -10,8 +10,9 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
 from mmengine.structures import InstanceData
 
+from resim_bench.record import ERRORS
 from tests.conformance.certificate import apart, distance, golden, quantity, relative
-from transfer import protocols
+from transfer import errors, protocols
 from transfer.detections import Detections, Found, Images, Truth
 from transfer.metrics import as_printed, voc_average_precision
 
@@ -358,6 +359,51 @@ def voc_evaluation():
 @quantity("VOC AP, AP50, AP75, as printed", "Detectron2", "the same, ties in our order (A4)", 0.1, unit="AP")
 def voc_evaluation_printed():
     return float((_voc_evaluation(as_printed) - golden("voc_evaluation")["d2_as_shipped"]).abs().max())
+
+
+def _error_costs(kind: str, detections: Detections):
+    costs = errors.analysis(detections)[kind]
+    return torch.tensor([[costs[iou][name] for name in ERRORS] for iou in ("0.5", "0.75")], dtype=torch.float64)
+
+
+@quantity("what errors cost, boxes of VOC", "TIDE", "3,225 detections, 173 difficult objects", 1e-9)
+def error_costs_voc():
+    given = {name: value.numpy() for name, value in golden("voc_evaluation").items()}
+    found, objects = ([given[f"{side}_{name}"] for name in ("image", "labels", "boxes")] for side in ("det", "gt"))
+    detections = Detections(
+        Images(ids=(), sizes=np.zeros((int(given["images"]), 2), int)),
+        classes=tuple(range(int(given["gt_labels"].max()) + 1)),
+        truth=Truth(*objects, ignored=given["gt_difficult"].astype(bool), area=None, mask=None),
+        found=Found(*found, score=given["det_scores"], mask=None),
+    )
+    return relative(_error_costs("box", detections), golden("error_costs")["voc"])
+
+
+def generated_errors() -> Detections:
+    given = {name: value.numpy() for name, value in golden("error_costs").items()}
+
+    def columns(side, *names):
+        return [given[f"{side}_{name}"] for name in names]
+
+    def masks(side):
+        return [runs.tobytes() for runs in np.split(given[f"{side}_runs"], np.cumsum(given[f"{side}_lengths"])[:-1])]
+
+    return Detections(
+        Images(ids=(), sizes=given["sizes"]),
+        classes=tuple(range(int(given["classes"]))),
+        truth=Truth(*columns("truth", "image", "label", "box", "ignored"), area=None, mask=masks("truth")),
+        found=Found(*columns("found", "image", "label", "box", "score"), mask=masks("found")),
+    )
+
+
+@quantity("what errors cost, boxes", "TIDE", "764 detections, 47 crowds", 1e-9)
+def error_costs_box():
+    return relative(_error_costs("box", generated_errors()), golden("error_costs")["box"])
+
+
+@quantity("what errors cost, masks", "TIDE", "the same", 1e-9)
+def error_costs_mask():
+    return relative(_error_costs("mask", generated_errors()), golden("error_costs")["mask"])
 
 
 @quantity("trainable tensors", "Detectron2", "VOC full, frozen, COCO 1x, the release's", 0, unit="tensors")

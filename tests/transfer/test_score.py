@@ -25,7 +25,11 @@ cat                1  100.0
 dog                1   35.0
 sheep              0      –
 
-All 18 numbers are the record's, to the last digit.
+errors cost    AP  classification  localisation  both  duplicate  background  missed  false positives  false negatives
+box at .50   75.0             0.0           0.0   0.0        0.0        25.0     0.0             25.0              0.0
+box at .75   75.0             0.0           0.0   0.0        0.0        25.0     0.0             25.0              0.0
+
+All 36 numbers are the record's, to the last digit.
 """
 
 
@@ -77,11 +81,11 @@ def test_a_last_digit_is_another_number(voc, keep, capsys):
     place = keep(voc, metrics=metrics | {"AP": float(np.nextafter(metrics["AP"], 100))})
     assert cli.main(["score", str(place)]) == 1
     *_, last = capsys.readouterr().out.splitlines()
-    assert last == "1 of 18 numbers are not the record's: metrics.AP was 67.50000000000001 and is 67.5."
+    assert last == "1 of 36 numbers are not the record's: metrics.AP was 67.50000000000001 and is 67.5."
     detail["box"]["by_iou"] = {}
     assert cli.main(["score", str(keep(voc, detail=detail))]) == 1
     *_, last = capsys.readouterr().out.splitlines()
-    assert last.startswith("11 of 18 numbers are not the record's: detail.box.by_iou was {} and is None, ")
+    assert last.startswith("11 of 36 numbers are not the record's: detail.box.by_iou was {} and is None, ")
 
 
 def test_without_a_record_there_is_nothing_to_compare_with(voc, tmp_path, capsys):

@@ -11,6 +11,7 @@ project's path.)
 from tables.collect import collect
 from tables.leaderboard import leaderboard
 from tables.paper import RECORDS, load_tables
+from tables.show.errors import draw_errors, errors
 from tables.show.everything import everything
 from tables.show.figure import draw_curves, draw_study
 from tables.show.regress import regress
@@ -22,7 +23,9 @@ __all__ = [
     "RECORDS",
     "collect",
     "draw_curves",
+    "draw_errors",
     "draw_study",
+    "errors",
     "everything",
     "file_of",
     "leaderboard",

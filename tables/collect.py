@@ -15,6 +15,7 @@ from tables.statistics import paired
 
 JUDGED = "judged"  # among a frame's `attrs`: what a study's records say of its claims, by the study's id
 Protocols = Mapping[str, Mapping[str, str]]  # digests by side and id
+KINDS = {"AP": "box", "box_AP": "box", "mask_AP": "mask"}  # of what each metric is the AP
 HELD = 2  # images per GPU of the original trainings held: what a batch is padded to depends on it
 
 
@@ -34,6 +35,9 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     * `delta`, what `reported_delta` is, of ours;
     * `by_seed`, `{seed of the pre-training: mean over its transfers}`;
     * `versus`, `{label: tables.statistics.Paired}` of the rows of its table that it is compared with, seed by seed.
+
+    Of AP there is what errors cost, as far as the records say it: `costs` is `{IoU: {name of record.ERRORS: (mean,
+    std)}}`, the mean and `std` as above, of `costed` trials; empty and 0 of other metrics.
 
     `ran` is the id that the records are from: the row's `pretrain` or, where only the authors' weights have been
     through the transfer, `released`; never both. `deviations` is a tuple of sentences like `pretrain.epochs 200 → 1`,
@@ -183,6 +187,7 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         verdict = compare.NO_CHECKPOINT if row.unavailable else compare.UNVERIFIED
     else:
         verdict = compare.NO_VERDICT
+    costs, costed = _costs(trials, KINDS.get(metric))
     return {
         "table": table.id,
         "row": number,
@@ -199,6 +204,8 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         "std": ours.std,
         "error_ours": ours.error,
         "by_seed": {seed: statistics.fmean(values) for seed, values in by_pretraining.items()},
+        "costs": costs,
+        "costed": costed,
         "trials": ours.trials,
         "pretrainings": ours.pretrainings,
         "difference": difference,
@@ -219,6 +226,25 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         "witness": row.witness,
         "elsewhere": row.elsewhere.get(metric, NAN),
     }
+
+
+def _costs(trials: list[dict], kind: str | None) -> tuple[dict[str, dict[str, tuple[float, float]]], int]:
+    """What errors cost of a kind of AP, and in how many of the trials that is known."""
+    by_pretraining = defaultdict(list)
+    for trial in trials:
+        found = trial.get("detail", {}).get("errors", {}).get(kind)
+        if found:
+            by_pretraining[trial["pretrain"]["seed"]].append(found)
+    if not by_pretraining:
+        return {}, 0
+    costs = {
+        iou: {
+            name: compare.spread([[costs[iou][name] for costs in of] for of in by_pretraining.values()])[:2]
+            for name in records_of_trials.ERRORS
+        }
+        for iou in next(iter(by_pretraining.values()))[0]
+    }
+    return costs, sum(map(len, by_pretraining.values()))
 
 
 def _each(trials: list[dict], key: str) -> str:

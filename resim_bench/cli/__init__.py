@@ -147,6 +147,7 @@ def build_parser() -> Parser:
         "--check", action="store_true", help="hold all records against the paper and earlier ones; exit 1 when below"
     )
     tables.add_argument("--all", action="store_true", help="every experiment that has records here, best first")
+    tables.add_argument("--errors", action="store_true", help="what each kind of error of a detector costs, in AP")
     command(
         "score", results.score, "measure a transfer's detections again, and say whether its record's numbers come out"
     ).add_argument("file", type=a_path, metavar="RECORD|FILE", help="a record, or the .detections.npz beside one")
@@ -154,6 +155,7 @@ def build_parser() -> Parser:
         "figure", results.draw, "draw what a study found, how monitored runs went, or generated scenes", [place]
     )
     figure.add_argument("id", metavar="ID", help="mini; monitor, of the runs in the work directory; or scenes")
+    figure.add_argument("--errors", action="store_true", help="of a table: what each kind of error costs")
     figure.add_argument(
         "file", type=a_path, metavar="FILE", help="what to write: NAME.svg or NAME.png; scenes as NAME.png"
     )

@@ -33,15 +33,19 @@ def print_tables(args) -> int:
     import tables
 
     new, kept = args.work_dir / "records", tables.RECORDS
-    whole = "--check" if args.check else "--all" if args.all else ""
-    unused = [*args.id, *["--details"] * args.details, *["--format"] * (args.format != "terminal")]
-    unused += ["--all"] * (args.check and args.all)
-    if whole and unused:
-        raise UserError(f"tables {whole} prints one report on all records: leave {', '.join(unused)} out")
+    report = next((name for name in ("check", "all", "errors") if getattr(args, name)), "")
+    alone = report in ("check", "all")
+    unused = [*args.id * alone, *["--details"] * args.details, *["--format"] * (args.format != "terminal")]
+    unused += [f"--{name}" for name in ("all", "errors") if getattr(args, name) and name != report]
+    if report and unused:
+        on = " on all records" if alone else ""
+        raise UserError(f"tables --{report} prints one report{on}: leave {', '.join(unused)} out")
     if args.check:
         text, code = tables.regress(new, kept)
     elif args.all:
         text, code = tables.everything(tables.leaderboard(evidence.read_all(new, kept))), 0
+    elif args.errors:
+        text, code = tables.errors(tables.collect(evidence.read_all(new, kept)), args.id or None), 0
     else:
         bold = sys.stdout.isatty()
         text, code = tables.report([new, kept], args.id or None, args.format, args.details, bold), 0
@@ -59,15 +63,20 @@ def score(args) -> int:
 
 
 def draw(args) -> None:
-    """Write a figure of a study's kept records, of monitored runs, or of scenes."""
+    """Write a figure of a study's kept records, of what errors cost in a table, of monitored runs, or of scenes."""
     import tables
 
     studies = {id: study for id, study in tables.load_studies().items() if study.claims}
-    chosen = experiments.select_one(args.id, [*studies, "monitor", "scenes"])
+    ids = tables.load_tables() if args.errors else [*studies, "monitor", "scenes"]
+    chosen = experiments.select_one(args.id, ids)
     kinds = (".png",) if chosen == "scenes" else (".svg", ".png")
     if args.file.suffix not in kinds:
         raise UserError(f"{args.file} does not end in {' or '.join(kinds)}: name the file so")
-    if chosen == "scenes":
+    if args.errors:
+        tables.draw_errors(
+            tables.collect(evidence.read_all(args.work_dir / "records", tables.RECORDS)), chosen, args.file
+        )
+    elif chosen == "scenes":
         from resim_bench.data import scenes
 
         scenes.write_sheet(args.file)

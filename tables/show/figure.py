@@ -12,6 +12,7 @@ from tables.paper import load_tables
 from tables.studies import Study
 
 STYLE: Any = {"svg.hashsalt": "resim-bench", "svg.fonttype": "none", "font.size": 10}  # the same file each time
+PATTERNS = ("", "//", "..", "xx", "--", "oo", "\\\\", "++", "**")
 
 
 def draw_study(study: Study, frame: pd.DataFrame, file: Path) -> None:
@@ -67,6 +68,49 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequen
             panel.spines[["top", "right"]].set_visible(False)
         lines = panels[0].get_lines()
         figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
+        _save(figure, file)
+
+
+def draw_bars(
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], names: Sequence[str], unit: str, file: Path
+) -> None:
+    """Bars grouped by name, a panel above another; a row's bars have a colour and a pattern of their own.
+
+    Args:
+        panels: by title and by row, mean and spread of each name; a spread of NaN is none.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    rows = list(dict.fromkeys(row for of_panel in panels.values() for row in of_panel))
+    width = 0.8 / len(rows)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(1.2 * len(names), 2.6 * len(panels)), layout="constrained")
+        axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for panel, (title, of_panel) in zip(axes, panels.items(), strict=True):
+            for row, values in of_panel.items():
+                number = rows.index(row)
+                places = [place + width * (number + 0.5) - 0.4 for place in range(len(names))]
+                means, spreads = zip(*values, strict=True)
+                panel.bar(
+                    places,
+                    means,
+                    width,
+                    yerr=spreads,
+                    label=row,
+                    color=f"C{number}",
+                    hatch=PATTERNS[number % len(PATTERNS)],
+                    edgecolor="white",
+                    error_kw={"elinewidth": 0.8},
+                )
+            panel.set_title(title, loc="left")
+            panel.set_ylabel(unit)
+            panel.set_xticks(range(len(names)), names)
+            panel.spines[["top", "right"]].set_visible(False)
+        handles = {
+            label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False)
         _save(figure, file)
 
 

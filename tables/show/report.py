@@ -46,12 +46,12 @@ def render(
     bold: bool = False,
 ) -> str:
     """The tables of a frame made by `tables.collect`; the arguments are those of `report`."""
-    shown = _chosen(frame, only)
+    shown = chosen(frame, only)
     frame = frame[frame.table.isin([table.id for table in shown])]
     if form == "csv":
         seeds = frame.by_seed.map(lambda values: "; ".join(f"{seed}: {value}" for seed, value in values.items()))
         texts = {"deviations": frame.deviations.map("; ".join), "by_seed": seeds}
-        return frame.assign(**texts).drop(columns="versus").to_csv(index=False)
+        return frame.assign(**texts).drop(columns=["versus", "costs"]).to_csv(index=False)
     if form not in FORMATS:
         raise UserError(f"there is no format '{form}': choose from {', '.join(FORMS)}")
     style = FORMATS[form]
@@ -86,7 +86,12 @@ def _title(tables: list[Table]) -> str:
     return " and ".join([first.title, *(table.short for table in others)])
 
 
-def _chosen(frame: pd.DataFrame, only: Sequence[str] | None) -> list[Table]:
+def chosen(frame: pd.DataFrame, only: Sequence[str] | None) -> list[Table]:
+    """The tables of these ids in their order; without any, the paper's, and our own where something has run.
+
+    Raises:
+        UserError: there is no such table.
+    """
     tables = load_tables()
     unknown = [name for name in only or () if name not in tables]
     if unknown:

@@ -143,6 +143,8 @@ LONG = "x" * 300
         (["import", "", "--as", "given-x"], "argument FILE: a name is missing"),
         (["tables", "--check", "nope"], "tables --check prints one report on all records: leave nope out"),
         (["tables", "--check", "--details"], "leave --details out"),
+        (["tables", "mini", "--errors", "--details"], "tables --errors prints one report: leave --details out"),
+        (["figure", "mini-voc-full", "a.svg", "--errors"], "no id matches 'mini-voc-full'"),
         (["pretrain", "random", "--cfg-options", "batch"], "'batch' is no KEY=VALUE"),
         (["pretrain", "random", "--cfg-options", "batch=[1,2"], r"brackets or quotes of 'batch=\[1,2' do not match"),
         (["pretrain", "random", "--cfg-options", "batch=1", "batch=2"], "batch is given twice: give it once"),

@@ -1,0 +1,111 @@
+"""`tables --errors`: AP at one IoU, and how much of it each kind of error costs."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from resim_bench.errors import UserError
+from resim_bench.record import ERRORS
+from tables.collect import KINDS
+from tables.paper import Table, load_tables
+from tables.show import layout, prose, terminal
+from tables.show.figure import draw_bars
+from tables.show.report import chosen
+from tables.show.terminal import Column
+
+COLUMNS = {
+    "AP": Column("AP"),
+    "classification": Column("class", ("wrong",)),
+    "localisation": Column("place", ("wrong",)),
+    "both": Column("both", ("wrong",)),
+    "duplicate": Column("dupl."),
+    "background": Column("backgr."),
+    "missed": Column("missed"),
+    "false_positives": Column("pos.", ("false",)),
+    "false_negatives": Column("neg.", ("false",)),
+}
+LEGEND = (
+    "AP at one IoU, by 101 points of recall, and what it would gain if all errors of one kind were mended and no "
+    "others, in per cent: the mean ± the spread over pre-trainings or, of one, over its transfers. These costs do not "
+    "add up (docs/errors.md)."
+)
+
+
+def errors(frame: pd.DataFrame, only: Sequence[str] | None = None) -> str:
+    """What errors cost as text, a block per table: of these, or of each that has records of it.
+
+    Args:
+        frame: made by `tables.collect`.
+        only: ids of tables.
+
+    Raises:
+        UserError: there is no such table.
+    """
+    lines = frame[frame.metric.isin(KINDS)]
+    costed = lines[lines.costed > 0]
+    # what an earlier table shows, too, does not make a later one worth showing
+    first = set(costed.drop_duplicates(["pretrain", "transfer"]).table)
+    tables = chosen(frame, only) if only else [table for id, table in load_tables().items() if id in first]
+    blocks = [_block(table, lines[lines.table == table.id]) for table in tables]
+    last = LEGEND if costed.table.isin([table.id for table in tables]).any() else f"N{_nothing(tables)[1:]}."
+    return "\n\n\n".join([*blocks, terminal.item("", last)]) + "\n"
+
+
+def draw_errors(frame: pd.DataFrame, id: str, file: Path) -> None:
+    """What errors cost in a table at its lowest IoU, a panel per group and kind of AP, as SVG or PNG.
+
+    Raises:
+        UserError: there is no such table, or no record of it says it.
+    """
+    (table,) = chosen(frame, [id])
+    panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for line in frame[(frame.table == table.id) & (frame.costed > 0)].itertuples():
+        iou = min(line.costs, key=float)
+        of_row = [line.costs[iou][name] for name in ERRORS[1:]]
+        panels.setdefault(_heading(line, iou), {})[_label(line)] = of_row
+    if not panels:
+        raise UserError(f"{_nothing([table])}: run a transfer of the table first")
+    draw_bars(panels, [name.replace("_", "\n") for name in ERRORS[1:]], "AP that it costs, per cent", file)
+
+
+def _nothing(tables: Sequence[Table]) -> str:
+    of = f" of {', '.join(table.id for table in tables)}" if tables else ""
+    return f"no record{of} says what errors cost: those of transfers from now on do"
+
+
+def _block(table: Table, lines: pd.DataFrame) -> str:
+    costed, without = lines[lines.costed > 0], lines[lines.costed < lines.trials]
+    items = prose.deviating(costed.drop_duplicates("row"), lambda line: line.name)
+    if len(without):
+        names = "; ".join(
+            f"{line.name}, {line.trials - line.costed} of {layout.counted(line.trials, 'trial')}"
+            for line in without.itertuples()
+        )
+        items.append(("•", f"Left out, as their records do not say what errors cost: {names}."))
+    return terminal.block(table.id, table.title, _grid(costed), items)
+
+
+def _grid(lines: pd.DataFrame) -> list[str]:
+    """A block of lines per group, kind of AP and IoU; the spread stands beneath the mean."""
+    columns = [Column("  pre-train", gap=0, left=True), *COLUMNS.values(), Column("trials")]
+    blocks: dict[str, list[terminal.GridRow]] = {}
+    for line in lines.itertuples():
+        for iou, costs in line.costs.items():
+            means, spreads = zip(*(costs[name] for name in COLUMNS), strict=True)
+            block = blocks.setdefault(_heading(line, iou), [])
+            block.append(["  " + _label(line), *map(layout.one_decimal, means), str(line.costed)])
+            if not math.isnan(spreads[0]):
+                block.append(["    ±", *map(layout.one_decimal, spreads), ""])
+    rows = [row for heading, block in blocks.items() for row in [terminal.plain(heading), *block]]
+    return terminal.columned(columns, rows) if rows else []
+
+
+def _label(line) -> str:
+    return terminal.plain(line.name.removesuffix(f" ({line.group})"))
+
+
+def _heading(line, iou: str) -> str:
+    kind = {"box": "boxes", "mask": "masks"}[KINDS[line.metric]]
+    return ", ".join([*[line.group] * bool(line.group), f"{kind} at IoU {iou}"])

@@ -14,6 +14,7 @@ import os
 from array import array
 from collections.abc import Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -57,19 +58,20 @@ def find_coco(folder: Path) -> Path:
     raise UserError(f"the COCO folder {folder} {problem}: {HOW_TO_GET}")
 
 
-def read_split(root: Path, split: str, masks: bool | None = None) -> Split:
+def read_split(root: Path, split: str, masks: bool | None = None, grouped: bool = False) -> Split:
     """The images of a split, in the order of the annotation file, and its categories.
 
     Args:
         root: the folder that holds `annotations`.
         split: `train` (train2017) or `test` (val2017).
         masks: whether outlines are needed; None where any object has one.
+        grouped: have the categories' supercategories for classes, in the order of their first ones.
     """
     root = Path(root)
     file, found = annotation_file(root, split), Gathered(root, split)
     with _uncollected():
         content = _load(found, file)
-        classes, label_of = _categories(found, file, content["categories"])
+        classes, label_of = _categories(found, file, content["categories"], grouped)
         image_of = _images(found, file, content["images"])
         if masks is None:
             masks = any(isinstance(entry, dict) and entry.get("segmentation") for entry in content["annotations"])
@@ -153,19 +155,18 @@ def _add(ids: _ById, entry, value) -> None:
     ids[number] = value
 
 
-def _categories(found: Gathered, file: Path, entries: list) -> tuple[list[str], _ById]:
-    """Names in the order of their ids, and labels by id."""
-    names, seen = _ById(), set()
+def _categories(found: Gathered, file: Path, entries: list, grouped: bool) -> tuple[list[str], _ById]:
+    """Names in the order of their ids, or of their groups, and labels by id."""
+    names, groups, seen = _ById(), _ById(), set()
     for entry in entries:
         try:
             _add(names, entry, "")
-            name = entry.get("name")
-            if not isinstance(name, str) or not name.strip():
-                raise ValueError(f"its name is {_short(name)}")
-            if name.strip() in seen:
-                raise ValueError(f"another is called '{name.strip()}', too")
-            seen.add(name.strip())
-            names[entry["id"]] = name.strip()
+            name = _text(entry, "name")
+            if name in seen:
+                raise ValueError(f"another is called '{name}', too")
+            seen.add(name)
+            names[entry["id"]] = name
+            groups[entry["id"]] = _text(entry, "supercategory") if grouped else name
         except ValueError as error:
             found.survey.fault(
                 "categories that cannot be used",
@@ -173,7 +174,15 @@ def _categories(found: Gathered, file: Path, entries: list) -> tuple[list[str], 
                 f"{file}: the category {_short(entry)}: {error}: correct it",
             )
     ordered = sorted(names, key=lambda number: (isinstance(number, str), number))
-    return [names[number] for number in ordered], _ById({number: label for label, number in enumerate(ordered)})
+    classes = list(dict.fromkeys(groups.get(number, names[number]) for number in ordered))
+    return classes, _ById({number: classes.index(groups.get(number, names[number])) for number in ordered})
+
+
+def _text(entry: dict, key: str) -> str:
+    text = entry.get(key)
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"its {key} is {_short(text)}")
+    return text.strip()
 
 
 def _images(found: Gathered, file: Path, entries: list) -> _ById:
@@ -529,3 +538,10 @@ class COCOFolder(DetectionFolder):
     ground_truth = staticmethod(ground_truth)
     find = staticmethod(find_coco)
     read = staticmethod(read_split)
+
+
+@DATASETS.register_module()
+class COCOSupercategories(COCOFolder):
+    """A COCO folder whose classes are its supercategories, twelve in COCO 2017: for data too few to tell 80 apart."""
+
+    read = staticmethod(partial(read_split, grouped=True))

@@ -14,7 +14,7 @@ from resim_bench.errors import UserError
 from resim_bench.harness import runs
 from tests.transfer.conftest import CLASSES, COCO_RUNS, CROWD, EMPTY, coco_object, make_coco
 from transfer import coco, datasets
-from transfer.coco import COCOFolder, annotation_file, find_coco, read_split, run_length_problem
+from transfer.coco import COCOFolder, COCOSupercategories, annotation_file, find_coco, read_split, run_length_problem
 from transfer.masks import run_lengths
 
 PIPELINE = [
@@ -474,3 +474,27 @@ def test_there_must_be_something_to_train_on_and_to_find(tmp_path):
         edit(root, split, lambda c: c.update(annotations=[a for a in c["annotations"] if a["iscrowd"]]))
         with pytest.raises(UserError, match=f"no image of the {name} split in .* has an object that counts"):
             COCOFolder.facts(root)
+
+
+def group(content):
+    """Blue is cold; green and red, of the next ids, are warm."""
+    for entry in content["categories"]:
+        entry["supercategory"] = {"blue": "cold", "green": "warm", "red": " warm"}[entry["name"]]
+
+
+def test_supercategories_are_classes_in_the_order_of_their_first(coco_folder):
+    for split in ("train", "test"):
+        edit(coco_folder, split, group)
+    plain, grouped = (cls(coco_folder, "train", pipeline=LOAD) for cls in (COCOFolder, COCOSupercategories))
+    assert grouped.metainfo["classes"] == ("cold", "warm")
+    for i in range(len(plain)):
+        labels, of_groups = (found[i]["data_samples"].gt_instances.labels for found in (plain, grouped))
+        assert of_groups.tolist() == [min(label, 1) for label in labels.tolist()]
+    facts = COCOSupercategories.facts(coco_folder)
+    assert facts["classes"] == ["cold", "warm"] and facts["digest"] == COCOFolder.facts(coco_folder)["digest"]
+
+
+def test_a_category_without_a_supercategory_is_said(coco_folder):
+    edit(coco_folder, "train", lambda content: group(content) or content["categories"][0].pop("supercategory"))
+    with pytest.raises(UserError, match=r"the category \d: its supercategory is null: correct it$"):
+        COCOSupercategories(coco_folder, "train")

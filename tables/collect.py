@@ -82,21 +82,18 @@ def _by_edition(records: list[dict], earlier: Sequence[studies.Study]) -> list[d
 def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with `versus`, each line's differences to the rows that its table names, over the seeds of both.
 
-    A row's own group comes first where a label is in several.
+    A row's own group comes first where a label is in several. Rows that deviate are compared where they do alike.
     """
     tables = load_tables()
-    by_seed = {
-        (line.table, line.row, line.metric): {} if line.verdict == compare.DEVIATES else line.by_seed
-        for line in frame.itertuples()
-    }
+    lines = {(line.table, line.row, line.metric): line for line in frame.itertuples()}
     versus = []
     for line in frame.itertuples():
         table = tables[line.table]
-        own = by_seed[line.table, line.row, line.metric]
         found = {}
         for label in table.differences:
-            other = by_seed[line.table, table.number(label, line.group), line.metric]
-            differences = [value - other[seed] for seed, value in own.items() if seed in other]
+            other = lines[line.table, table.number(label, line.group), line.metric]
+            theirs = other.by_seed if other.deviations == line.deviations else {}
+            differences = [value - theirs[seed] for seed, value in line.by_seed.items() if seed in theirs]
             if label != line.label and len(differences) > 1:
                 found[label] = paired(differences)
         versus.append(found)

@@ -92,6 +92,12 @@ def build_parser() -> Parser:
     ).add_argument("--seed", type=a_seed, default=0, metavar="N", help="seed of pre-training and transfer (default: 0)")
     study = command("study", trainings.run_study, "run a study, a unit at a time, and keep its records", [place])
     study.add_argument("id", metavar="ID", help="the name of a plan in tables/studies, such as mini")
+    study.add_argument(
+        "--data",
+        type=a_path,
+        metavar="DIR",
+        help="the transfers' folder (default: the plan's); such records are not kept",
+    )
     study.add_argument("--units", type=a_count, metavar="N", help="stop after N units; start it again to go on")
     pretrain = command("pretrain", trainings.pretrain_ids, "pre-train recipes into backbone files", [training])
     pretrain.add_argument("id", metavar="ID", help="a pre-training id, or a pattern such as 'in100-*'")

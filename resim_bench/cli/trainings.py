@@ -105,17 +105,17 @@ def mini(args) -> None:
     print(report([args.work_dir / "records"], ["mini"]), end="")
 
 
-def _run_unit(trials: list[experiments.Trial], work_dir: Path) -> None:
+def _run_unit(trials: list[experiments.Trial], work_dir: Path, data: Path | None = None) -> None:
     """Generate the scenes where they are needed, and run trials."""
     from resim_bench.data import scenes
 
     if any(trial.experiment.pretrain_id.startswith("mini-") for trial in trials):
         scenes.write(SCENES)
-    parallel.run(trials, work_dir)
+    parallel.run(trials, work_dir, data)
 
 
 def run_study(args) -> None:
-    """Run the units of a plan that lack kept records, keep theirs, and print the table."""
+    """Run the units of a plan that lack kept records, keep theirs, and print the table; of other data none is kept."""
     import tables
 
     experiments.require_clone("a study")
@@ -123,6 +123,11 @@ def run_study(args) -> None:
     known = tables.load_studies()
     chosen = experiments.select_one(args.id, known)
     study = known[chosen]
+    if args.data:
+        for unit in tables.units(study)[: args.units]:
+            _run_unit(unit, args.work_dir, args.data)
+        print(tables.report([args.work_dir / "records"], [study.table]), end="")
+        return
     units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in unit} for unit in tables.units(study)]
     kept = set(map(record.key, evidence.read_all(tables.RECORDS)))
     lacking = [{names: trial for names, trial in unit.items() if names not in kept} for unit in units]

@@ -20,10 +20,13 @@ COMMAND = (sys.executable, "-m", "resim_bench.program")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def run(trials: Iterable[Trial], work_dir: Path) -> None:
+def run(trials: Iterable[Trial], work_dir: Path, data: Path | None = None) -> None:
     """Pre-train and transfer; what is finished is skipped, what was cut off continues.
 
     Each training is a `resim-bench` of its own; what it says is printed line by line behind its seed and its name.
+
+    Args:
+        data: the folder of the transfers; by default their protocols'.
 
     Raises:
         UserError: what the first that failed said; the others are stopped, and continue the next time.
@@ -38,7 +41,8 @@ def run(trials: Iterable[Trial], work_dir: Path) -> None:
             (id, seed): pool.submit(trainings.run, f"{seed} {id}", ["pretrain", id, *_common(seed, work_dir)])
             for id, seed in dict.fromkeys((trial.experiment.pretrain_id, trial.seed) for trial in trials)
         }
-        transfers = [pool.submit(_transfer, trial, trained, work_dir, trainings) for trial in trials]
+        place = ["--data", str(data)] if data else []
+        transfers = [pool.submit(_transfer, trial, trained, work_dir, trainings, place) for trial in trials]
         try:
             for done in as_completed([*trained.values(), *transfers]):
                 done.result()
@@ -88,8 +92,10 @@ def _common(seed: int, work_dir: Path) -> list[str]:
     return ["--seed", str(seed), "--work-dir", str(work_dir), "--resume"]
 
 
-def _transfer(trial: Trial, trained: dict[tuple[str, int], Future], work_dir: Path, trainings: _Trainings) -> None:
+def _transfer(
+    trial: Trial, trained: dict[tuple[str, int], Future], work_dir: Path, trainings: _Trainings, place: list[str]
+) -> None:
     (pretrain_id, transfer_id), seed = trial
     trained[pretrain_id, seed].result()
     arguments = ["transfer", transfer_id, "--backbone", pretrain_id, "--pretrain-seed", str(seed)]
-    trainings.run(f"{seed} {pretrain_id}, {transfer_id}", [*arguments, *_common(seed, work_dir)])
+    trainings.run(f"{seed} {pretrain_id}, {transfer_id}", [*arguments, *_common(seed, work_dir), *place])

@@ -266,7 +266,7 @@ def units(monkeypatch, make_record, tmp_path):
     """The seeds whose unit was run; each leaves records of all rows, and of a seed that nobody asked for."""
     seeds = []
 
-    def run(trials, work_dir):
+    def run(trials, work_dir, data=None):
         seeds.extend(dict.fromkeys(seed for _, seed in trials))
         for pair, seed in trials:
             for one in (seed, 900):
@@ -291,6 +291,12 @@ def test_a_study_goes_on_where_it_stopped_and_keeps_its_records(units, tmp_path,
     assert units == seeds
     assert f"mini: 2 of {len(seeds)} units have run" in capsys.readouterr().out
     assert cli.main(["study", "mini"]) == 0 and units == seeds, "all have run: the table alone"
+
+
+def test_a_study_on_other_data_keeps_nothing(units, tmp_path, capsys):
+    assert cli.main(["study", "photos-cards", "--data", "blood", "--units", "2"]) == 0
+    assert units == [1, 2] and not (tmp_path / "kept").exists()
+    assert "6 of 6 rows have run" in capsys.readouterr().out
 
 
 def test_controls_run_two_trials_of_a_row_at_a_time_beside_what_the_study_kept(units, tmp_path, capsys):

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,15 @@ def test_each_has_the_seed_one_thread_and_continues(folder, monkeypatch):
     assert facts["threads"] == "1"
     wanted = "transfer mini-voc-full --backbone mini-random --pretrain-seed 3 --seed 3 --work-dir"
     assert facts["arguments"] == [*wanted.split(), str(folder / "work"), "--resume"]
+
+
+def test_other_data_are_the_transfers(folder):
+    parallel.run(with_seed(3), folder / "work", Path("blood"))
+    of_transfer, of_recipe = (
+        json.loads((folder / f"{name}.json").read_text())["arguments"]
+        for name in ("transfer-mini-voc-full-mini-random", "pretrain-mini-random")
+    )
+    assert of_transfer[-2:] == ["--data", "blood"] and "--data" not in of_recipe
 
 
 def test_what_fails_says_why_and_stops_the_others(folder, monkeypatch):

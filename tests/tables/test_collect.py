@@ -246,7 +246,10 @@ def test_rows_are_compared_seed_by_seed_with_those_of_their_group(make_record):
     for one in records:
         if one["pretrain"]["id"] == "photos-moco-v2":
             one["pretrain"]["deviations"] = {"epochs": [4, 1]}
-    assert not any(found(records).values()), "what deviates is compared with nothing"
+    assert not any(found(records).values()), "what deviates is not compared with what does not"
+    for one in records:
+        one["pretrain"]["deviations"] = {"epochs": [4, 1]}
+    assert found(records) == versus, "but with what deviates alike"
 
 
 def test_a_row_is_compared_with_one_of_another_group_where_its_own_has_none(make_record):

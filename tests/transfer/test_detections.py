@@ -167,6 +167,11 @@ def test_run_lengths_of_many_are_pycocotools_and_cover_their_images(data, sizes)
     assert not masks.cover(codes, np.array([(h + (i == k), w) for i, (h, w) in enumerate(sizes)]))
 
 
+def test_a_negative_run_is_none():
+    lengths, _ = masks.run_lengths([b">N"])
+    assert lengths.tolist() == [14, -2] and not masks.cover([b">N"], np.array([[4, 3]]))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.binary(max_size=6) | st.text("0123456789:;PQRSTUVWXYZ[no", max_size=6).map(str.encode), max_size=3))
 def test_what_covers_its_image_is_safe_to_decode(codes):

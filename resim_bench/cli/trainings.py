@@ -124,11 +124,11 @@ def run_study(args) -> None:
     chosen = experiments.select_one(args.id, known)
     study = known[chosen]
     if args.data:
-        for unit in tables.units(study)[: args.units]:
-            _run_unit(unit, args.work_dir, args.data)
+        for trials in tables.units(study)[: args.units]:
+            _run_unit(trials, args.work_dir, args.data)
         print(tables.report([args.work_dir / "records"], [study.table]), end="")
         return
-    units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in unit} for unit in tables.units(study)]
+    units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in trials} for trials in tables.units(study)]
     kept = set(map(record.key, evidence.read_all(tables.RECORDS)))
     lacking = [{names: trial for names, trial in unit.items() if names not in kept} for unit in units]
     lacking = [unit for unit in lacking if unit]

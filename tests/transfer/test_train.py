@@ -90,7 +90,7 @@ def test_a_frozen_transfer_leaves_a_record_and_the_trunk_as_it_was(start, backbo
     text, equal = score.score(path)
     assert equal and text.startswith("tiny-random through mini-voc-frozen, seeds 3 and 5: ")
     assert "4 images, 6 objects to find, 3 classes" in text
-    assert text.endswith("\n\nAll 16 numbers are the record's, to the last digit.\n")
+    assert text.endswith("\n\nAll 34 numbers are the record's, to the last digit.\n")
 
     state, _ = backbone.load(backbone_path)
     final = trained(path)

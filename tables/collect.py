@@ -36,6 +36,8 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     * `by_seed`, `{seed of the pre-training: mean over its transfers}`;
     * `versus`, `{label: tables.statistics.Paired}` of the rows of its table that it is compared with, seed by seed.
 
+    `details` is `{seed of the pre-training: detail of the record of its first transfer, or None}`.
+
     Of AP there is what errors cost, as far as the records say it: `costs` is `{IoU: {name of record.ERRORS: (mean,
     std)}}`, the mean and `std` as above, of `costed` trials; empty and 0 of other metrics.
 
@@ -203,6 +205,7 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         "by_seed": {seed: statistics.fmean(values) for seed, values in by_pretraining.items()},
         "costs": costs,
         "costed": costed,
+        "details": {trial["pretrain"]["seed"]: trial.get("detail") for trial in reversed(trials)},
         "trials": ours.trials,
         "pretrainings": ours.pretrainings,
         "difference": difference,

@@ -13,6 +13,7 @@ from resim_bench.experiments import Trial, of_table
 from resim_bench.record import digest
 from tables import compare
 from tables.paper import ROOM, load_tables
+from tables.quantities import QUANTITIES
 from tables.statistics import Paired, holm, paired
 
 HOLDS, REVERSED, UNDECIDED = "holds", "reversed", "undecided"
@@ -22,7 +23,7 @@ FOLDER = ROOM / "studies"
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """One side is above the other, at each of the metrics.
+    """One side is above the other, at each of the metrics, which may be `quantities.QUANTITIES`.
 
     A side is a row of the study's table, or two: the first less the second.
     """
@@ -109,9 +110,11 @@ def file_of(record: dict) -> str:
 
 
 def seeds_run(study: Study, frame: pd.DataFrame) -> list[int]:
-    """The plan's seeds that every row has, by its protocol."""
-    values = _by_row(study, frame)
-    return [seed for seed in study.seeds if all(seed in by_seed for by_seed in values.values())]
+    """The plan's seeds that every row has, by its protocol, with all that a claim asks for."""
+    values: list[Mapping[int, object]] = [*_by_row(study, frame).values()]
+    if any(metric in QUANTITIES for claim in study.claims for metric in claim.metrics):
+        values += _details(study, frame).values()
+    return [seed for seed in study.seeds if all(seed in by_seed for by_seed in values)]
 
 
 def judge(study: Study, frame: pd.DataFrame) -> list[Judged]:
@@ -124,16 +127,19 @@ def judge(study: Study, frame: pd.DataFrame) -> list[Judged]:
     """
     if seeds_run(study, frame) != list(study.seeds):
         return []
-    values = _by_row(study, frame)
+    values, details = _by_row(study, frame), _details(study, frame)
 
-    def side(names, metric):
-        first, *second = ([values[name, metric][seed] for seed in study.seeds] for name in names)
+    def side(names, metric, rows):
+        quantity = QUANTITIES.get(metric)
+        found = quantity({row: details[row] for row in rows}) if quantity else {r: values[r, metric] for r in rows}
+        first, *second = ([found[name][seed] for seed in study.seeds] for name in names)
         return [a - b for a, b in zip(first, *second, strict=True)] if second else first
 
     found = []
     for claim in study.claims:
         for metric in claim.metrics:
-            above, below = side(claim.above, metric), side(claim.below, metric)
+            rows = dict.fromkeys([*claim.above, *claim.below])
+            above, below = side(claim.above, metric, rows), side(claim.below, metric, rows)
             differences = [a - b for a, b in zip(above, below, strict=True)]
             found.append((claim, metric, paired(differences), statistics.correlation(above, below)))
     others = iter(holm([test.p for claim, _, test, _ in found if not claim.primary], ALPHA))
@@ -147,6 +153,14 @@ def _verdict(found: Paired, clear: bool) -> str:
     if not clear:
         return UNDECIDED
     return HOLDS if found.mean > 0 else REVERSED
+
+
+def _details(study: Study, frame: pd.DataFrame) -> dict[str, dict[int, dict]]:
+    """`{row: {seed: detail}}` of the trials that followed the protocol and have one."""
+    return {
+        line.name: {seed: of for seed, of in line.details.items() if of and line.verdict != compare.DEVIATES}
+        for line in frame[frame.table == study.table].itertuples()
+    }
 
 
 def _by_row(study: Study, frame: pd.DataFrame) -> Mapping[tuple[str, str], dict[int, float]]:

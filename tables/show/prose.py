@@ -11,6 +11,7 @@ from tables import claims, studies
 from tables.collect import HELD, JUDGED
 from tables.compare import ABOVE, BELOW, COMPARED, DEVIATES, NO_CHECKPOINT
 from tables.paper import Row, Table, load_paper, load_statements, load_tables
+from tables.quantities import QUANTITIES
 from tables.show import layout
 
 Item = tuple[str, str]
@@ -225,7 +226,8 @@ def _outcome(judged: studies.Judged, table: Table) -> str:
     test = judged.found
     correlation = f"{judged.correlation:.2f}".replace("-", "−")
     numbers = f"{layout.difference(test)}, p {_p(test.p)}, n {test.n}, r {correlation}"
-    return f"{table.heading(judged.metric)} {judged.verdict}: {numbers}"
+    heading = judged.metric if judged.metric in QUANTITIES else table.heading(judged.metric)
+    return f"{heading} {judged.verdict}: {numbers}"
 
 
 def _p(value: float) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tables
-from resim_bench.record import digest
+from resim_bench.record import ERRORS, digest
 from tables import studies
 from tables.statistics import paired, prediction_interval
 from tables.studies import HOLDS, REVERSED, UNDECIDED
@@ -188,3 +188,20 @@ def test_an_earlier_edition_is_judged_by_the_protocols_of_its_day(trials, monkey
 def make_later(records):
     """The same trials under a protocol of another day."""
     return [r | {"pretrain": r["pretrain"] | {"protocol": {"batch": 32}}} for r in records]
+
+
+def test_a_claim_may_ask_of_details(trials, monkeypatch):
+    """It is judged as any other, and waits for records that have them."""
+    names = f"MoCo-v2 {FROZEN}", f"ReSim-C4 {FROZEN}"
+    quantity = "cost of localisation less that of classification"
+    claim = studies.Hypothesis(text="x", above=[names[0]], below=[names[1]], metrics=[quantity], primary=True)
+    study = dataclasses.replace(PLAN, claims=[claim])
+    monkeypatch.setattr(studies, "load_studies", lambda: {"mini": study})
+    records = trials({})
+    assert studies.judge(study, tables.collect(records)) == []
+    for number, record in enumerate(records):
+        far = 4.0 if record["pretrain"]["id"] == "mini-moco-v2" else 1.0
+        costs = dict.fromkeys(ERRORS, 1.0) | {"localisation": far + number % 5 / 10}
+        record["detail"] = {"errors": {"box": {"0.5": costs}}}
+    (judged,) = studies.judge(study, tables.collect(records))
+    assert judged.verdict == HOLDS and judged.found.mean == pytest.approx(3.0, abs=0.3)

@@ -16,7 +16,9 @@ from resim_bench.machine import estimate
 from resim_bench.machine.estimate import Measured
 
 
-def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None = None) -> Measured:
+def measure(
+    pretrain_id: str, data: Path | None = None, cfg_options: dict | None = None, counted: int | None = None
+) -> Measured:
     """Train a recipe for a few iterations in a temporary folder.
 
     On a CPU the batch is one that it can manage, and what is measured is scaled. The whole run is that on the recipe's
@@ -25,6 +27,7 @@ def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None
     Args:
         data: an ImageFolder, or a folder that has the recipe's; any one will do.
         cfg_options: `{dotted setting: value}` that change the recipe.
+        counted: iterations that count; by default as many as a plan needs.
 
     Raises:
         UserError: there is no such id or setting, settings do not fit, or there is no folder `data`.
@@ -40,8 +43,10 @@ def measure(pretrain_id: str, data: Path | None = None, cfg_options: dict | None
         if not torch.cuda.is_available():
             batch = estimate.small_batch(batch, recipe.views.size**2, recipe.model.get("bn_group", 1))
         options = (cfg_options or {}) | {"batch": batch, "workers": 0, "log_interval": 1, "keep": ()}
-        measured = _training if methods.of(recipe).trains else _calibration
-        found = measured(pretrain_id, recipe, root, Path(folder), options, started)
+        trains = methods.of(recipe).trains
+        if trains:
+            options["max_iters"] = estimate.few_iterations(batch, recipe.batch, counted)
+        found = (_training if trains else _calibration)(pretrain_id, recipe, root, Path(folder), options, started)
     group = recipe.batch if recipe.micro_batch else recipe.model.get("bn_group") or 1
     return found._replace(generated=generated, group=group)
 
@@ -63,7 +68,6 @@ def _images(recipe: Config, data: Path | None, folder: Path) -> tuple[Path, bool
 
 def _training(pretrain_id, recipe, root, folder, options, started) -> Measured:
     before = progress.peak_memory()
-    options |= {"max_iters": estimate.few_iterations(options["batch"], recipe.batch)}
     file = train.run(pretrain_id, data=root, work_dir=folder / "work", cfg_options=options)
     return Measured(
         iterations=recipe.max_iters or recipe.epochs * (recipe.dataset.images // recipe.batch),

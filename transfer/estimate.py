@@ -22,7 +22,9 @@ PRECISE_BN = 2  # batches
 TESTED = 4  # batches, of which the first does not count
 
 
-def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None = None) -> Measured:
+def measure(
+    transfer_id: str, data: Path | None = None, cfg_options: dict | None = None, counted: int | None = None
+) -> Measured:
     """Train an untrained backbone through a protocol for a few iterations in a temporary folder, and test a few images.
 
     On a CPU the batch is one that it can manage, of smaller images, and what is measured is scaled. The whole run tests
@@ -32,6 +34,7 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
         data: a folder in the data set's format, or one that holds it; any one will do. What holds neither, such as
             the images of pre-training, is left to the other room.
         cfg_options: `{dotted key: value}` on top of the config.
+        counted: iterations that count; by default as many as a plan needs.
 
     Raises:
         UserError: there is no such id or option, there is no folder `data`, or what it holds cannot be used.
@@ -44,7 +47,7 @@ def measure(transfer_id: str, data: Path | None = None, cfg_options: dict | None
     if not torch.cuda.is_available():
         cfg.total_batch = estimate.small_batch(whole.total_batch, width * height)
         part = _shrink(cfg, estimate.small_side(width * height))
-    cfg.max_iters = estimate.few_iterations(cfg.total_batch, whole.total_batch)
+    cfg.max_iters = estimate.few_iterations(cfg.total_batch, whole.total_batch, counted)
     cfg.precise_bn_iters = min(PRECISE_BN, whole.precise_bn_iters)
     with tempfile.TemporaryDirectory() as folder:
         root, generated = _images(cfg, data, Path(folder))

@@ -1,9 +1,11 @@
 """Checkpoints of a run: written whole or not at all, read without executing anything."""
 
+import contextlib
 import os
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -31,6 +33,7 @@ class SafeCheckpointHook(Hook):
     """
 
     priority = "VERY_LOW"
+    cut = 0  # see `cut_off`
 
     def __init__(self, seconds=60.0, interval=50):
         self.seconds, self.interval = seconds, interval
@@ -44,13 +47,15 @@ class SafeCheckpointHook(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         """Add up the loss; check it; save."""
         self.loss = self.loss + outputs["loss"].detach()
-        due = time.monotonic() - self.written >= self.seconds or runner.iter + 1 == runner.max_iters
+        due = time.monotonic() - self.written >= self.seconds or runner.iter + 1 in (runner.max_iters, self.cut)
         if due or self.loss.device.type == "cpu" or (runner.iter + 1) % self.interval == 0:
             self._refuse(runner, "loss", torch.isfinite(self.loss))
             self.loss = 0.0
         if due:
             self._save(runner)
             self.written = time.monotonic()
+        if runner.iter + 1 == self.cut:
+            raise _CutOffError
 
     @staticmethod
     def _refuse(runner, what, finite):
@@ -92,6 +97,21 @@ class SafeCheckpointHook(Hook):
         for name, now in runner.circumstances.items():
             if name in before and before[name] != now:
                 runner.changes.append({"iteration": meta["iter"], "setting": name, "was": before[name], "is": now})
+
+
+class _CutOffError(KeyboardInterrupt):
+    """Ctrl-C by `cut_off`."""
+
+
+@contextlib.contextmanager
+def cut_off(after: int) -> Iterator[None]:
+    """Inside, a training ends as by Ctrl-C behind a checkpoint of iteration `after`: to see how it goes on."""
+    SafeCheckpointHook.cut = after
+    try:
+        with contextlib.suppress(_CutOffError):
+            yield
+    finally:
+        SafeCheckpointHook.cut = 0
 
 
 def _forget_the_log(hub: dict) -> None:

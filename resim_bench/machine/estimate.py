@@ -210,9 +210,9 @@ def small_side(pixels: int) -> int:
     return max(1, math.ceil(math.sqrt(pixels / LARGE)))
 
 
-def few_iterations(measured: float, batch: int) -> int:
-    """Iterations of a measurement that takes `measured` images of a batch."""
-    return WARM_UP + (WHOLE if measured == batch else PART)
+def few_iterations(measured: float, batch: int, counted: int | None = None) -> int:
+    """Iterations of a measurement of `measured` images of a batch, of which `counted` count, if that is given."""
+    return WARM_UP + (counted or (WHOLE if measured == batch else PART))
 
 
 def from_lines(
@@ -252,8 +252,13 @@ def from_lines(
 
 def width(measured: Measured, machine: Machine) -> int:
     """Processes that a run can use of the machine's: they divide its batch, in whole batch-norm groups."""
-    most = min(machine.processes, measured.batch // measured.group)
-    return next(n for n in range(most, 0, -1) if n == 1 or measured.batch % (n * measured.group) == 0)
+    return divisor(measured.batch, measured.group, machine.processes)
+
+
+def divisor(batch: int, group: int, most: int) -> int:
+    """The largest number of processes up to `most` into which the whole groups of a batch divide."""
+    most = min(most, batch // group)
+    return next(n for n in range(most, 0, -1) if n == 1 or batch % (n * group) == 0)
 
 
 def seconds_a_step(measured: Measured, machine: Machine) -> float:

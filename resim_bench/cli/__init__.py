@@ -28,6 +28,7 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench score work_dirs/records/…/pretrain-0_transfer-0.json    AP by IoU, class and size, without a training
   resim-bench plan in100-voc voc-full                     how long a table or a protocol takes on this machine
   resim-bench slurm in100-voc --gpus 8 > in100.sh         the same as jobs of a cluster: bash in100.sh
+  resim-bench doctor                                      whether everything works here, before it costs money
   resim-bench bench all                                   how fast it is on this machine, and against what
   resim-bench data                                        what each experiment needs, and what is there
   resim-bench data check photos                           what is in a folder of yours, and what is wrong with it
@@ -198,6 +199,10 @@ def build_parser() -> Parser:
     queue.add_argument("--partition", type=a_name, metavar="P", help="where to run (default: the cluster's)")
     speed = command("bench", machine.bench, "time the suite against the obvious way of doing the same", [place])
     speed.add_argument("what", choices=(*machine.BENCHES, "all"), help="of what: data, step, ops, tables or all")
+    health = command("doctor", machine.examine, "look in ten minutes at everything that a run needs here", [place])
+    health.add_argument(
+        "--data", nargs="+", type=a_path, default=[], metavar="DIR", help="folders of data to look at, beside data/"
+    )
     command("env", machine.show_environment, "say what a report of a problem needs")
     records = command("records", results.records_keep, "keep finished records as evidence", [place])
     records.add_argument("action", choices=("keep",), help="copy the records of --work-dir into tables/records")
@@ -208,9 +213,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command.
 
     Returns:
-        0 when it is done, 1 when `tables --check` finds a result below the paper's or `score` one that is not the
-        record's, 2 for bad input and for what the system refuses (one sentence, no traceback), 130 after Ctrl-C, 141
-        where nobody reads on (`| head`).
+        0 when it is done, 1 when `tables --check` finds a result below the paper's, `score` one that is not the
+        record's or `doctor` what is not ready, 2 for bad input and for what the system refuses (one sentence, no
+        traceback), 130 after Ctrl-C, 141 where nobody reads on (`| head`).
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: >&-

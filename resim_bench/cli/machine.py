@@ -1,4 +1,4 @@
-"""Commands that measure the machine: plans and benchmarks."""
+"""Commands that try and measure the machine: doctor, plans and benchmarks."""
 
 import importlib.metadata
 import itertools
@@ -6,7 +6,9 @@ import json
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
+from resim_bench.cli import datasets
 from resim_bench.harness import runs
 
 
@@ -27,6 +29,36 @@ def show_environment(args) -> None:
     }
     for name, value in rows.items():
         print(f"{name:20}{value}")
+
+
+def examine(args) -> int:
+    """Look at everything that a run needs, here, and say what is ready and what is not; 1 where anything is not."""
+    from resim_bench.data import check
+    from resim_bench.machine import doctor
+
+    layouts = {folder: check.guess(folder) for folder in args.data}
+
+    def machine(folder):
+        from resim_bench.machine import hardware
+
+        return hardware.checks(args.work_dir, args.data[0] if args.data else Path("data"))
+
+    def pre_training(folder):
+        from pretrain import doctor
+
+        return doctor.checks(folder)
+
+    def detection(folder):
+        from pretrain.doctor import trained
+        from transfer import doctor
+
+        return doctor.checks(folder, trained(folder))
+
+    def data(folder):
+        return datasets.looks(layouts)
+
+    sections = {"this machine": machine, "pre-training": pre_training, "detection": detection, "data": data}
+    return doctor.examine(sections)
 
 
 def _measures():

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -16,6 +17,9 @@ import torchvision
 import tables
 from pretrain import monitor
 from resim_bench import backbone, cli, evidence, experiments, record
+from resim_bench.cli import datasets
+from resim_bench.data import scenes
+from resim_bench.machine import doctor as machine_doctor
 from resim_bench.machine import estimate, timing
 
 
@@ -56,7 +60,7 @@ def test_list_shows_every_id_with_a_line(capsys):
     assert max(map(len, out.splitlines())) <= 120
 
 
-COMMANDS = "pretrain transfer import export tables mini study figure records list data plan slurm bench"
+COMMANDS = "pretrain transfer import export tables mini study figure records list data plan slurm bench doctor"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS.split()])
@@ -151,6 +155,9 @@ LONG = "x" * 300
         (["pretrain", "random", "--cfg-options", "batch=0"], "batch is 0: give a whole number of at least 1"),
         (["pretrain", "mini-*", "--cfg-options", "epochs=0"], "epochs is 0: give a whole number"),
         (["transfer", "voc-full", "--launcher", "torch"], "invalid choice: 'torch'"),
+        (["doctor", "--data", "nowhere"], "there is no folder nowhere: name the folder of a data set"),
+        (["doctor", "--data"], "argument --data: expected at least one argument"),
+        (["doctor", "--gpus", "8"], "unrecognized arguments: --gpus 8"),
     ],
 )
 def test_wrong_input_is_one_sentence(capsys, argv, sentence):
@@ -237,6 +244,53 @@ def test_a_benchmark_prints_its_rows_and_keeps_them(monkeypatch, capsys, tmp_pat
     assert last == "wrote work_dirs/bench-all.json"
     kept = json.loads(file.read_text())
     assert [r["ratio"] for r in kept["rows"]] == [4.0] * 3 and kept["device"] and kept["threads"] >= 1
+
+
+@pytest.fixture
+def few_checks(monkeypatch):
+    """What the doctor looks at, replaced by a finding of each room; the states of the two."""
+    states = {"pretrain": "ready", "transfer": "noted"}
+
+    def checks(room):
+        return lambda *_: [machine_doctor.Check(room, machine_doctor.Finding, (states[room], f"{room} it is"), "buy")]
+
+    for room in states:
+        monkeypatch.setattr(f"{room}.doctor.checks", checks(room))
+    monkeypatch.setattr("resim_bench.machine.hardware.checks", lambda work_dir, data: [])
+    return states
+
+
+def test_the_doctor_gathers_what_each_room_looks_at(few_checks, capsys):
+    (Path("photos") / "class").mkdir(parents=True)
+    cv2.imwrite("photos/class/one.jpg", np.zeros((8, 8, 3)))
+    assert cli.main(["doctor", "--data", "photos"]) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if line and not line.startswith(" ")]
+    assert titles[:-2] == ["this machine", "pre-training", "detection", "data"]
+    assert titles[-2].startswith("ready: all of 6, 4 to note; ") and titles[-1] == "worth knowing"
+    assert sorted(os.listdir()) == ["photos"], "nothing is left"
+
+
+def test_what_is_not_ready_is_the_doctor_s_exit_code(few_checks, capsys):
+    few_checks["pretrain"] = "not ready"
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert f"\npre-training\n  {'pretrain':44}not ready  pretrain it is\n" in out
+    assert "\nnot ready: 1 of 5, 4 to note; " in out and f"\nwhat to do\n  {'pretrain':44}buy\n" in out
+
+
+def test_the_doctor_reads_data(tmp_path):
+    year = tmp_path / "data" / "VOCdevkit" / "VOC2007"
+    (year / "ImageSets" / "Main").mkdir(parents=True)
+    (year / "ImageSets" / "Main" / "trainval.txt").write_text("000001\n")
+    whole = scenes.write(tmp_path / "data" / "mini", pretrain_images=2, train_images=8, test_images=4)
+    found = {check.what: check for check in datasets.looks({whole / "VOCdevkit": "voc"})}
+    seen = {what: check.look(*check.args) for what, check in found.items()}
+    assert seen[str(whole / "VOCdevkit")].state == seen["data/mini"].state == seen["mini in data"].state == "ready"
+    assert seen["data/VOCdevkit"].state == "not ready" and "more)" in seen["data/VOCdevkit"].said
+    assert found["data/VOCdevkit"].remedy == "`resim-bench data check data/VOCdevkit` shows all that is wrong"
+    assert seen["voc in data"].state == "noted" and "another list: 1 instead of 5011" in seen["voc in data"].said
+    assert seen["imagenet in data"].do == "`resim-bench data get imagenet` says how to get it"
+    assert "photos in data" not in seen
 
 
 def test_a_plan_gets_what_was_asked(monkeypatch, capsys):

@@ -4,6 +4,7 @@ Every one is a function of the seed and of a position: of the draw's number for 
 model. So nothing random needs to be saved, and an interrupted run that continues equals one that was never interrupted.
 """
 
+import functools
 import itertools
 import random
 from collections.abc import Iterator
@@ -41,28 +42,37 @@ class DrawSampler(Sampler):
         self.group_by_aspect, self.square = group_by_aspect, square
         self.start = 0
 
-    def _stream(self) -> Iterator[tuple[int, int]]:
-        """The draws of all processes."""
-        draws = itertools.count()
-        for epoch in itertools.count():
+    def _stream(self, first: int) -> Iterator[tuple[int, int]]:
+        """The draws of all processes from draw `first` on."""
+        draws = itertools.count(first)
+        started, begin = divmod(first, self.size)
+        for epoch in itertools.count(started):
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.dataset))[: self.size]
-            for index in order.tolist():
+            for index in order[begin:].tolist():
                 yield next(draws), index
+            begin = 0
 
     def _grouped(self, draws: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-        waiting: dict[bool, list] = {False: [], True: []}
-        for draw, index in draws:
+        @functools.cache  # a run that continues asks for every draw before, and an annotation takes 20 times as long
+        def is_tall(index):
             info = self.dataset.get_data_info(index)
             width, height = info["width"], info["height"]
-            group = waiting[width < height or (width == height and self.square == "tall")]
+            return width < height or (width == height and self.square == "tall")
+
+        waiting: dict[bool, list] = {False: [], True: []}
+        for draw, index in draws:
+            group = waiting[is_tall(index)]
             group.append((draw, index))
             if len(group) == self.batch_size:
                 yield from group
                 group.clear()
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        own = (item for item in self._stream() if item[0] // self.batch_size % self.world_size == self.rank)
-        return itertools.islice(self._grouped(own) if self.group_by_aspect else own, self.start, None)
+        # Which images wait for others of their aspect depends on all draws before; else a position is enough.
+        blocks, rest = (0, self.start) if self.group_by_aspect else divmod(self.start, self.batch_size)
+        stream = self._stream(blocks * self.batch_size * self.world_size)
+        own = (item for item in stream if item[0] // self.batch_size % self.world_size == self.rank)
+        return itertools.islice(self._grouped(own) if self.group_by_aspect else own, rest, None)
 
     def skip(self, num_samples: int) -> None:
         """Start after `num_samples` draws of this process: what mmengine's loop calls when a run continues."""

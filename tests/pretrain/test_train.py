@@ -261,11 +261,25 @@ def test_draws_of_two_processes_are_those_of_one(monkeypatch):
         assert halves == one[10 * batch : 10 * batch + 10]
 
 
-def test_skipped_draws_are_the_ones_that_follow():
-    sampler = draws.DrawSampler(range(10), seed=0, batch_size=2)
-    whole = [item for item, _ in zip(sampler, range(30), strict=False)]
-    sampler.skip(13)
-    assert [item for item, _ in zip(sampler, range(17), strict=False)] == whole[13:]
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize(("rank", "world"), [(0, 1), (0, 3), (2, 3)])
+def test_skipped_draws_are_the_ones_that_follow(monkeypatch, rank, world, drop_last):
+    monkeypatch.setattr(draws, "get_dist_info", lambda: (rank, world))
+    sampler = draws.DrawSampler(range(11), seed=0, batch_size=2, drop_last=drop_last)
+    whole = [item for item, _ in zip(sampler, range(40), strict=False)]
+    for start in (0, 1, 2, 11, 13, 22, 30):
+        sampler.skip(start)
+        assert [item for item, _ in zip(sampler, range(40 - start), strict=False)] == whole[start:]
+
+
+def test_no_epoch_before_is_drawn_again(monkeypatch):
+    """The last of 200 epochs of ImageNet begins as soon as the first."""
+    drawn, generator = [], draws.np.random.default_rng
+    monkeypatch.setattr(draws.np.random, "default_rng", lambda seed: drawn.append(seed) or generator(seed))
+    sampler = draws.DrawSampler(range(10), seed=5, batch_size=2)
+    sampler.skip(1234)
+    next(iter(sampler))
+    assert drawn == [(5, 123)]
 
 
 @pytest.mark.parametrize(

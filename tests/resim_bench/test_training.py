@@ -118,15 +118,16 @@ def test_processes_that_cannot_be_connected_are_said(monkeypatch):
 
 
 class Shapes:
-    """A data set of images of these (width, height)."""
+    """A data set of images of these (width, height), and which were `asked` for."""
 
     def __init__(self, *shapes):
-        self.shapes = shapes
+        self.shapes, self.asked = shapes, []
 
     def __len__(self):
         return len(self.shapes)
 
     def get_data_info(self, index):
+        self.asked.append(index)
         return dict(zip(("width", "height"), self.shapes[index], strict=True))
 
 
@@ -138,3 +139,4 @@ def test_a_square_image_is_grouped_with_those_that_are_said(square):
         pair = [shapes.shapes[index] for _, index in (next(stream), next(stream))]
         kinds = {"tall" if w < h else "wide" if w > h else square for w, h in pair}
         assert len(kinds) == 1
+    assert sorted(shapes.asked) == list(range(6)), "each is asked for its shape once"

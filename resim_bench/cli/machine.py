@@ -124,6 +124,8 @@ def bench(args) -> None:
     from resim_bench.machine import timing
 
     chosen = BENCHES if args.what == "all" else {args.what: BENCHES[args.what]}
+    file = args.work_dir / f"bench-{args.what}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before the minutes that it takes
     environment = runs.environment()
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
     print(f"{environment['device']}, {environment['threads']} threads\n{versions}, commit {environment['commit']}\n")
@@ -133,7 +135,5 @@ def bench(args) -> None:
         for row in measure():
             print(timing.line(row), flush=True)
             rows.append(row._asdict())
-    file = args.work_dir / f"bench-{args.what}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(environment | {"rows": rows}, indent=1) + "\n")
     print(f"\nwrote {file}")

@@ -149,11 +149,11 @@ def measured(run: Run, measure: Callable[..., Measured], **options) -> Measured:
     """`measure(run.id, **options)` in a fresh process, whose peak memory is its own, and in silence."""
     print(f"probing {run.id}", file=sys.stderr, flush=True)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_die_quietly) as pool:
+    with ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=die_quietly) as pool:
         return pool.submit(_silently, measure, run.id, options).result()
 
 
-def _die_quietly() -> None:
+def die_quietly() -> None:
     """Ctrl-C ends a measurement without a word: its parent says that it was interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

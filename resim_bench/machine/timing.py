@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from resim_bench.machine.estimate import die_quietly
+
 
 class Comparison(NamedTuple):
     """A row of the table.
@@ -85,19 +87,17 @@ def apart(make: Callable[..., Callable[[], object]], *args) -> Iterator[Callable
     `make` and `args` are picklable. The process starts with the first call; what the work returns stays there.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_prepare, initargs=(make, args)) as pool:
-        yield lambda: pool.submit(_work).result()
+    with ProcessPoolExecutor(1, context, initializer=die_quietly) as pool:
+        yield lambda: pool.submit(_work, make, args).result()
 
 
 _prepared: list[Callable[[], object]] = []  # in the other process: what it is for
 
 
-def _prepare(make, args) -> None:
-    _prepared.append(make(*args))
-
-
-def _work() -> None:
-    seconds(*_prepared)
+def _work(make, args) -> None:
+    if not _prepared:
+        _prepared.append(make(*args))
+    seconds(_prepared[0])
 
 
 def compare(

@@ -246,6 +246,14 @@ def test_a_benchmark_prints_its_rows_and_keeps_them(monkeypatch, capsys, tmp_pat
     assert [r["ratio"] for r in kept["rows"]] == [4.0] * 3 and kept["device"] and kept["threads"] >= 1
 
 
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(monkeypatch, capsys, tmp_path):
+    (tmp_path / "taken").touch()
+    measured = []
+    monkeypatch.setattr(cli.machine, "BENCHES", {"data": lambda: measured.append(1) or []})
+    assert cli.main(["bench", "data", "--work-dir", "taken"]) == 2 and not measured
+    assert capsys.readouterr().err.startswith("resim-bench: taken: ")
+
+
 @pytest.fixture
 def few_checks(monkeypatch):
     """What the doctor looks at, replaced by a finding of each room; the states of the two."""

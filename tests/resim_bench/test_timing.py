@@ -1,5 +1,7 @@
 """What a row of the benchmark says."""
 
+import os
+import signal
 import time
 from concurrent.futures.process import BrokenProcessPool
 
@@ -70,6 +72,16 @@ def test_work_is_done_in_a_process_of_its_own():
         assert 0.2 <= timing.seconds(work) < 0.6
 
 
+def interrupting():
+    return lambda: os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_that_process_without_a_word(capfd):
+    with pytest.raises(BrokenProcessPool), timing.apart(interrupting) as work:
+        work()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_work_that_fails_is_noticed():
-    with timing.apart(failing) as work, pytest.raises(BrokenProcessPool):
+    with timing.apart(failing) as work, pytest.raises(RuntimeError, match="no work"):
         work()

@@ -1,11 +1,13 @@
-"""VOC's average precision against MMDetection's: a row of `resim-bench bench ops`."""
+"""VOC's average precision against MMDetection's (`resim-bench bench ops`), and over ever more detections (`growth`)."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from mmdet.evaluation.functional import eval_map
 from torchvision.ops import box_iou
 
-from resim_bench.machine.timing import Comparison, compare, seconds
+from resim_bench.machine.timing import Comparison, Growth, compare, grow, seconds
 from transfer.detections import Detections, Found, Images, Truth
 from transfer.metrics import THRESHOLDS, voc_average_precision
 
@@ -34,6 +36,16 @@ def rows(pairs: int = 1) -> list[Comparison]:
     rounds = [(seconds(ours), seconds(reference)) for _ in range(pairs)]
     check(**measured)
     return [compare(f"VOC AP, {IMAGES:,} images, against eval_map", rounds, at_least=10)]
+
+
+def growth(sizes: Sequence[int] = (10_000, 100_000, 1_000_000)) -> Growth:
+    """VOC AP over ever more detections, which it sorts."""
+
+    def make(count):
+        detections = voc_like(count // DETECTIONS)
+        return lambda: voc_average_precision(detections)
+
+    return grow("VOC AP", make, sizes, "detections", expected=1)
 
 
 def check(ours: dict[str, float], reference: dict[str, float]) -> None:

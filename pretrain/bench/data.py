@@ -16,7 +16,7 @@ from pretrain.data import TwoViews, collate_pairs, list_images, read_image
 from pretrain.train import load_recipe
 from pretrain.views import MEAN, STD, normalise
 from resim_bench.harness import runner
-from resim_bench.machine.timing import Comparison, compare, in_turn
+from resim_bench.machine.timing import Comparison, compare, in_turn, one_thread
 
 IMAGES, WIDTH, HEIGHT = 64, 500, 375  # pixels, as many of ImageNet's are
 RECIPE = "in100-resim-c4"
@@ -27,31 +27,26 @@ def rows(pairs: int = 5) -> list[Comparison]:
     runner.keep_freed_memory()  # as a training does
     recipe = load_recipe(RECIPE)
     views, level = recipe.views.to_dict(), recipe.model.levels.c4
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            paths = photographs(Path(folder) / "class", IMAGES)
-            suite = TwoViews(folder, "", views, seed=0)
-            release = ReleaseViews(folder, views, level["window"], level["stride"])
-            collate = partial(collate_pairs, view_size=views["size"], levels={"c4": level}, bn_group=IMAGES)
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        paths = photographs(Path(folder) / "class", IMAGES)
+        suite = TwoViews(folder, "", views, seed=0)
+        release = ReleaseViews(folder, views, level["window"], level["stride"])
+        collate = partial(collate_pairs, view_size=views["size"], levels={"c4": level}, bn_group=IMAGES)
 
-            def ours():
-                batch = collate([suite[draw, draw] for draw in range(IMAGES)])
-                return [normalise(batch[name]) for name in ("query", "key")]
+        def ours():
+            batch = collate([suite[draw, draw] for draw in range(IMAGES)])
+            return [normalise(batch[name]) for name in ("query", "key")]
 
-            two_views = in_turn(
-                ours,
-                lambda: default_collate([release[index] for index in range(IMAGES)]),
-                pairs,
-            )
-            decoding = in_turn(
-                lambda: [read_image(path) for path in paths],
-                lambda: [Image.open(path).convert("RGB") for path in paths],
-                pairs,
-            )
-    finally:
-        torch.set_num_threads(threads)
+        two_views = in_turn(
+            ours,
+            lambda: default_collate([release[index] for index in range(IMAGES)]),
+            pairs,
+        )
+        decoding = in_turn(
+            lambda: [read_image(path) for path in paths],
+            lambda: [Image.open(path).convert("RGB") for path in paths],
+            pairs,
+        )
     size = f"{WIDTH} x {HEIGHT} JPEG, one core"
     return [
         compare(f"two views of a {size}", two_views, amount=IMAGES, unit="pairs/s", at_least=3),

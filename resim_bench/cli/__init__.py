@@ -197,8 +197,10 @@ def build_parser() -> Parser:
     queue.add_argument("--gpus", type=a_count, metavar="N", help="of a job (default: what is here)")
     queue.add_argument("--hours", type=a_count, metavar="N", help="at most, of a job at a time; it goes on by itself")
     queue.add_argument("--partition", type=a_name, metavar="P", help="where to run (default: the cluster's)")
-    speed = command("bench", machine.bench, "time the suite against the obvious way of doing the same", [place])
-    speed.add_argument("what", choices=(*machine.BENCHES, "all"), help="of what: data, step, ops, tables or all")
+    speed = command(
+        "bench", machine.bench, "time the suite against the obvious way of doing the same, and as work grows", [place]
+    )
+    speed.add_argument("what", choices=(*machine.BENCHES, "all"), help=f"of what: {', '.join(machine.BENCHES)} or all")
     health = command("doctor", machine.examine, "look in ten minutes at everything that a run needs here", [place])
     health.add_argument(
         "--data", nargs="+", type=a_path, default=[], metavar="DIR", help="folders of data to look at, beside data/"

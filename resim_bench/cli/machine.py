@@ -1,11 +1,14 @@
 """Commands that try and measure the machine: doctor, plans and benchmarks."""
 
+import functools
 import importlib.metadata
 import itertools
 import json
+import pathlib
 import platform
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from resim_bench.cli import datasets
@@ -116,24 +119,43 @@ def _bench_tables():
     return [timing.compare("resim-bench tables, against a second", rounds, at_least=1)]
 
 
-BENCHES = {"data": _bench_data, "step": _bench_step, "ops": _bench_ops, "tables": _bench_tables}
+def _bench_growth():
+    from pretrain.bench import growth
+    from resim_bench.machine import timing
+    from tables.bench import over_records
+    from transfer import bench as metric
+
+    yield from growth.rows()
+    yield metric.growth()
+    with tempfile.TemporaryDirectory() as folder:
+        make = functools.partial(over_records, pathlib.Path(folder))
+        yield timing.grow("tables", make, (50, 500, 5000), "records", expected=1)
+
+
+BENCHES = {
+    "data": _bench_data,
+    "step": _bench_step,
+    "ops": _bench_ops,
+    "tables": _bench_tables,
+    "growth": _bench_growth,
+}
 
 
 def bench(args) -> None:
-    """Measure in turn with references, print the rows as they come, and write them to the work directory."""
-    from resim_bench.machine import timing
-
+    """Measure, print the rows as they come, and write them to the work directory."""
     chosen = BENCHES if args.what == "all" else {args.what: BENCHES[args.what]}
     file = args.work_dir / f"bench-{args.what}.json"
     file.parent.mkdir(parents=True, exist_ok=True)  # what cannot be written is said before the minutes that it takes
     environment = runs.environment()
     versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    print(f"{environment['device']}, {environment['threads']} threads\n{versions}, commit {environment['commit']}\n")
-    print(timing.HEADER)
-    rows = []
+    print(f"{environment['device']}, {environment['threads']} threads\n{versions}, commit {environment['commit']}")
+    rows, header = [], ""
     for measure in chosen.values():
         for row in measure():
-            print(timing.line(row), flush=True)
+            if row.header not in (header, ""):
+                header = row.header
+                print(f"\n{header}")
+            print(row.line(), flush=True)
             rows.append(row._asdict())
     file.write_text(json.dumps(environment | {"rows": rows}, indent=1) + "\n")
     print(f"\nwrote {file}")

@@ -1,7 +1,8 @@
-"""Two ways of doing one thing, measured in turn: what the rows of `resim-bench bench` are made of."""
+"""What `resim-bench bench` measures: two ways of doing one thing, in turn; and one thing at many sizes."""
 
 import contextlib
 import itertools
+import math
 import multiprocessing
 import os
 import statistics
@@ -14,6 +15,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from resim_bench.machine.estimate import die_quietly
+
+SLACK = 0.15  # of an exponent: caches that overflow, logarithms of a sort, noise
 
 
 class Comparison(NamedTuple):
@@ -45,14 +48,78 @@ class Comparison(NamedTuple):
             return self.ratio >= self.at_least
         return None if self.at_most is None else self.ratio <= self.at_most
 
+    @property
+    def header(self) -> str:
+        """What stands above rows of this kind."""
+        return _columns("", "ours", "reference", "unit", "ratio (of each pair)", "goal")
 
-def seconds(work: Callable[[], object]) -> float:
+    def line(self) -> str:
+        """The row as it is printed below its header."""
+        sign, bound = ("≤", self.at_most) if self.at_least is None else ("≥", self.at_least)
+        ratio, goal = _spread(self.ratio, self.low, self.high), _goal(sign, bound, self.met)
+        return _columns(self.what, _number(self.ours), _number(self.reference), self.unit, ratio, goal)
+
+
+class Growth(NamedTuple):
+    """A row of the table: how the time grows with the work.
+
+    Attributes:
+        what: was done, from which size to which.
+        sizes: of the work, ascending.
+        seconds: that each took.
+        exponent: the power of the size that the time grows with, see `exponent`.
+        low, high: least and greatest power from one size to the next.
+        at_most: the goal of the exponent.
+    """
+
+    what: str
+    sizes: tuple[int, ...]
+    seconds: tuple[float, ...]
+    exponent: float
+    low: float
+    high: float
+    at_most: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal is reached."""
+        return self.exponent <= self.at_most
+
+    @property
+    def header(self) -> str:
+        """What stands above rows of this kind."""
+        return _columns("", "least", "greatest", "unit", "exponent (each step)", "goal")
+
+    def line(self) -> str:
+        """The row as it is printed below its header."""
+        ends = _number(self.seconds[0]), _number(self.seconds[-1])
+        found, goal = _spread(self.exponent, self.low, self.high), _goal("≤", self.at_most, self.met)
+        return _columns(self.what, *ends, "s", found, goal)
+
+
+class LeftOut(NamedTuple):
+    """A row that cannot be measured here: what, and why."""
+
+    what: str
+    why: str
+
+    @property
+    def header(self) -> str:
+        """None: it stands among rows of any kind."""
+        return ""
+
+    def line(self) -> str:
+        """The row as it is printed."""
+        return f"{self.what:{WIDTH}} left out: {self.why}"
+
+
+def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """How long `work()` takes, to the end of what it has started on a GPU."""
-    started = time.perf_counter()
+    started = clock()
     work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def in_turn(
@@ -78,6 +145,17 @@ def extra_memory(work: Callable[[], object]) -> int:
         work()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     return max(itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())), default=0)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Inside, torch computes on one thread: where others want the cores, too, threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager
@@ -126,19 +204,50 @@ def compare(
     )
 
 
+def exponent(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """The p of seconds = c · size^p that fits best: the slope of the least squares between their logarithms."""
+    return statistics.linear_regression([math.log(n) for n in sizes], [math.log(t) for t in seconds]).slope
+
+
+def grow(
+    what: str,
+    make: Callable[[int], Callable[[], object]],
+    sizes: Sequence[int],
+    of: str,
+    expected: int,
+    rounds: int = 5,
+) -> Growth:
+    """Measure the work that `make(size)` returns at each size, in turn, after a round that does not count.
+
+    Other programs interrupt long work and leave short work alone, which bends the line. So without a GPU the time is
+    the processor's in this process, and of all rounds the least counts.
+
+    Args:
+        of: what the sizes count, such as "images".
+        expected: the exponent that the work has by its definition; the goal lets `SLACK` be added.
+    """
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    works = [make(size) for size in sizes]
+    _, *measured = ([seconds(work, clock) for work in works] for _ in range(1 + rounds))
+    least = tuple(map(min, zip(*measured, strict=True)))
+    steps = [exponent(*step) for step in zip(itertools.pairwise(sizes), itertools.pairwise(least), strict=True)]
+    what = f"{what}, {sizes[0]:,} to {sizes[-1]:,} {of}"
+    return Growth(what, tuple(sizes), least, exponent(sizes, least), min(steps), max(steps), expected + SLACK)
+
+
 WIDTH = 53
-HEADER = f"{'':{WIDTH}}{'ours':>8}{'reference':>11}  {'unit':9}{'ratio (of each pair)':23}goal"
 
 
-def line(row: Comparison) -> str:
-    """A row as it is printed below `HEADER`."""
-    spread = f"{row.ratio:.2f}" + (f" ({row.low:.2f} to {row.high:.2f})" if row.low < row.high else "")
-    goal = ""
-    if row.met is not None:
-        bound = f"≥ {row.at_least:g}" if row.at_least is not None else f"≤ {row.at_most:g}"
-        goal = f"{bound} {'reached' if row.met else 'missed'}"
-    numbers = f"{_number(row.ours):>8}{_number(row.reference):>11}"
-    return f"{row.what:{WIDTH}}{numbers}  {row.unit:9}{spread:23}{goal}".rstrip()
+def _columns(what: str, first: str, second: str, unit: str, found: str, goal: str) -> str:
+    return f"{what:{WIDTH}}{first:>8}{second:>11}  {unit:9}{found:23}{goal}".rstrip()
+
+
+def _spread(value: float, low: float, high: float) -> str:
+    return f"{value:z.2f}" + (f" ({low:z.2f} to {high:z.2f})" if low < high else "")
+
+
+def _goal(sign: str, bound: float | None, met: bool | None) -> str:
+    return "" if bound is None else f"{sign} {bound:g} {'reached' if met else 'missed'}"
 
 
 def _number(value: float) -> str:

@@ -239,7 +239,7 @@ def test_a_benchmark_prints_its_rows_and_keeps_them(monkeypatch, capsys, tmp_pat
     assert cli.main(["bench", "all"]) == 0
     machine, versions, _, header, *rows, _, last = capsys.readouterr().out.splitlines()
     assert machine.endswith("threads") and "torch" in versions and "commit" in versions
-    assert header == timing.HEADER and rows == [timing.line(row)] * 3
+    assert header == row.header and rows == [row.line()] * 3
     file = tmp_path / "work_dirs" / "bench-all.json"
     assert last == "wrote work_dirs/bench-all.json"
     kept = json.loads(file.read_text())
@@ -252,6 +252,17 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(monk
     monkeypatch.setattr(cli.machine, "BENCHES", {"data": lambda: measured.append(1) or []})
     assert cli.main(["bench", "data", "--work-dir", "taken"]) == 2 and not measured
     assert capsys.readouterr().err.startswith("resim-bench: taken: ")
+
+
+def test_rows_of_each_kind_stand_below_their_header(monkeypatch, capsys):
+    ratio = timing.compare("two views", [(1.0, 4.0)])
+    growth = timing.Growth("a loss", (1, 2), (1.0, 2.0), 1.0, 1.0, 1.0, 1.15)
+    absent = timing.LeftOut("a peer", "it is not installed")
+    monkeypatch.setattr(cli.machine, "BENCHES", {"step": lambda: [ratio, absent, ratio], "growth": lambda: [growth]})
+    assert cli.main(["bench", "all"]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:-2]
+    shown = [ratio.line(), absent.line(), ratio.line()]
+    assert lines == ["", ratio.header, *shown, "", growth.header, growth.line()]
 
 
 @pytest.fixture

@@ -57,3 +57,16 @@ def test_check_holds_to_a_millionth():
     for other in (50.0 + 1.1e-4, float("nan")):
         with pytest.raises(RuntimeError, match="AP50"):
             bench.check(results, results | {"AP50": other})
+
+
+def test_growth_is_over_detections(monkeypatch):
+    counted = []
+    measure = bench.voc_average_precision
+    monkeypatch.setattr(
+        bench,
+        "voc_average_precision",
+        lambda found, *args: counted.append(sum(len(f["labels"]) for f in found)) or measure(found, *args),
+    )
+    row = bench.growth((1000, 2000))
+    assert row.what == "VOC AP, 1,000 to 2,000 detections"
+    assert sorted({round(count, -3) for count in counted}) == [1000, 2000]

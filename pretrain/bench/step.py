@@ -1,4 +1,7 @@
-"""How fast a training step is, against one as it is usually written, and what the regions cost on top of MoCo-v2."""
+"""How fast a training step is, against one as it is usually written, and what the regions cost on top of MoCo-v2.
+
+All begin with views on their device.
+"""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -11,6 +14,7 @@ from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import FUNCTIONS, MODELS
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from pretrain import geometry, methods, train
 from pretrain.encoders import Encoder, resnet
@@ -18,14 +22,14 @@ from pretrain.levels import levels_of
 from pretrain.pooling import prroi_pool
 from pretrain.views import MEAN, STD, crop_box, draw_pair
 from resim_bench.harness import runner
-from resim_bench.machine.timing import Comparison, apart, compare, in_turn
+from resim_bench.machine.timing import Comparison, LeftOut, apart, compare, in_turn
 
 MOCO, RESIM_C4, RESIM_FPN = "in1k-moco-v2-200ep", "in1k-resim-c4-200ep", "in1k-resim-fpn-200ep"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SHORT = {"batch": 16, "model.bn_group": 16, "model.queue": 4096}  # what two cores do in seconds; a GPU does the recipe
 
 
-def rows(pairs: int = 4) -> Iterator[Comparison]:
+def rows(pairs: int = 4) -> Iterator[Comparison | LeftOut]:
     """The rows of `resim-bench bench step`, of ResNet-50, as they come."""
     gpu = DEVICE.type == "cuda"
     options = {} if gpu else SHORT
@@ -49,6 +53,14 @@ def rows(pairs: int = 4) -> Iterator[Comparison]:
     yield compare("cost of ReSim-FPN over MoCo-v2", measured(ours(RESIM_FPN), ours(MOCO)), at_most=1.25)
     other = "float32" if gpu else "bfloat16"
     yield compare(f"ReSim-C4 step, {other} against {best}", measured(ours(RESIM_C4, other), ours(RESIM_C4)), **rate)
+    what = f"MoCo-v2 step, batch {batch}, float32, against lightly"
+    try:
+        from pretrain.bench.peers import lightly_step
+    except ImportError as error:
+        yield LeftOut(what, f"{error}; pip install lightly (tried: 1.6.0)")
+    else:
+        rounds = measured(ours(MOCO, "float32"), apart(lightly_step, MOCO, options))
+        yield compare(what, rounds, at_least=1, **rate)
 
 
 def samples(recipe: Config) -> list[dict[str, Tensor]]:
@@ -72,7 +84,7 @@ def suite_step(recipe_id: str, cfg_options: dict) -> Callable[[], dict]:
     model = MODELS.build(train.model_config(recipe)).to(DEVICE)
     wrapper = build_optim_wrapper(model, train.optim_config(recipe))
     collate = methods.of(recipe).collation(recipe)
-    batch = FUNCTIONS.get(collate.pop("type"))(samples(recipe), **collate)
+    batch = model.data_preprocessor(FUNCTIONS.get(collate.pop("type"))(samples(recipe), **collate))
     return lambda: model.train_step(batch, wrapper)
 
 
@@ -83,13 +95,12 @@ def plain_step(recipe_id: str, cfg_options: dict) -> Callable[[], dict]:
     step = PlainReSim(recipe.model, recipe.views.size).to(DEVICE, memory_format=torch.contiguous_format)
     settings = {name: value for name, value in recipe.optimizer.items() if name != "type"}
     optimizer = torch.optim.SGD(step.encoder_q.parameters(), **settings)
-    batch = torch.utils.data.default_collate(samples(recipe))
+    batch = {name: value.to(DEVICE) for name, value in default_collate(samples(recipe)).items()}
     transform = torchvision.transforms.v2.Normalize(MEAN, STD)
 
     def work():
-        on_device = {name: value.to(DEVICE) for name, value in batch.items()}
-        views = (transform(on_device[name].permute(0, 3, 1, 2).float().contiguous()) for name in ("query", "key"))
-        losses = step(*views, on_device["query_crop"], on_device["key_crop"])
+        views = (transform(batch[name].permute(0, 3, 1, 2).float().contiguous()) for name in ("query", "key"))
+        losses = step(*views, batch["query_crop"], batch["key_crop"])
         optimizer.zero_grad()
         sum(losses.values()).backward()
         optimizer.step()

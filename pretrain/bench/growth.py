@@ -36,7 +36,7 @@ IMAGES = (*FILES, 1_281_167)  # the last is ImageNet
 EPOCHS = (1, 10, 200)
 
 
-def rows(rounds: int = 5) -> Iterator[Growth]:
+def rows(rounds: int = 3) -> Iterator[Growth]:
     """The rows, as they come."""
     runner.keep_freed_memory()  # as a training does
     torch.manual_seed(0)

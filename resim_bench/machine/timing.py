@@ -215,7 +215,7 @@ def grow(
     sizes: Sequence[int],
     of: str,
     expected: int,
-    rounds: int = 5,
+    rounds: int = 3,
 ) -> Growth:
     """Measure the work that `make(size)` returns at each size, in turn, after a round that does not count.
 

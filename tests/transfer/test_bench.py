@@ -63,9 +63,7 @@ def test_growth_is_over_detections(monkeypatch):
     counted = []
     measure = bench.voc_average_precision
     monkeypatch.setattr(
-        bench,
-        "voc_average_precision",
-        lambda found, *args: counted.append(sum(len(f["labels"]) for f in found)) or measure(found, *args),
+        bench, "voc_average_precision", lambda test: counted.append(len(test.found.label)) or measure(test)
     )
     row = bench.growth((1000, 2000))
     assert row.what == "VOC AP, 1,000 to 2,000 detections"

@@ -115,6 +115,7 @@ def write(file: Path, detections: Detections) -> str:
         "ids": list(detections.images.ids),
         "classes": list(detections.classes),
         "metric": detections.metric,
+        "masks": [side for side in _SIDES if getattr(detections, side).mask is not None],
     }
     arrays = {
         "about": np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8),
@@ -123,11 +124,10 @@ def write(file: Path, detections: Detections) -> str:
     for (side, name), (dtype, shape) in _COLUMNS.items():
         column = np.asarray(getattr(getattr(detections, side), name))
         arrays[f"{side}.{name}"] = column.reshape(-1, *shape).astype(dtype, casting="safe")
-    for side in _SIDES:
+    for side in about["masks"]:
         codes = getattr(detections, side).mask
-        if codes is not None:
-            arrays[f"{side}.mask"] = np.frombuffer(b"".join(codes), np.uint8)
-            arrays[f"{side}.mask_letters"] = np.array([len(code) for code in codes], np.int64)
+        arrays[f"{side}.mask"] = np.frombuffer(b"".join(codes), np.uint8)
+        arrays[f"{side}.mask_letters"] = np.array([len(code) for code in codes], np.int64)
     packed = io.BytesIO()
     np.savez_compressed(packed, allow_pickle=False, **arrays)
     with files.replacing(file) as stream:
@@ -157,8 +157,9 @@ def read(file: Path, sha256: str | None = None) -> Detections:
         with np.load(io.BytesIO(content), allow_pickle=False) as packed:
             return _unpacked({name: packed[name] for name in packed.files})
     except Exception as error:  # whatever numpy, zipfile and JSON say of what is none
+        why = f"it has no {error.args[0]}" if isinstance(error, KeyError) else error
         raise UserError(
-            f"{file} holds no detections, or is damaged ({error}): give a record, or the {SUFFIX} beside one"
+            f"{file} holds no detections, or is damaged ({why}): give a record, or the {SUFFIX} beside one"
         ) from error
 
 
@@ -174,11 +175,11 @@ def _unpacked(arrays: dict[str, np.ndarray]) -> Detections:
     sizes = _column(arrays, "sizes", np.int64, (len(ids), 2))
     if (sizes <= 0).any():
         raise ValueError("an image has no size")
-    sides = {side: _side(side, arrays, sizes, len(classes)) for side in _SIDES}
+    sides = {side: _side(side, arrays, sizes, len(classes), side in about["masks"]) for side in _SIDES}
     return Detections(Images(ids, sizes), tuple(map(str, classes)), **sides, metric=metric)
 
 
-def _side(side: str, arrays: dict[str, np.ndarray], sizes: np.ndarray, classes: int) -> Truth | Found:
+def _side(side: str, arrays: dict[str, np.ndarray], sizes: np.ndarray, classes: int, with_masks: bool) -> Truth | Found:
     count = len(arrays[f"{side}.image"])
     columns: dict = {
         name: _column(arrays, f"{side}.{name}", dtype, (count, *shape))
@@ -188,7 +189,7 @@ def _side(side: str, arrays: dict[str, np.ndarray], sizes: np.ndarray, classes: 
     for name, most in (("image", len(sizes)), ("label", classes)):
         if count and not 0 <= columns[name].min() <= columns[name].max() < most:
             raise ValueError(f"{side}.{name} goes beyond the {most} that there are")
-    if f"{side}.mask" in arrays:
+    if with_masks:
         columns["mask"] = _codes(arrays[f"{side}.mask"], arrays[f"{side}.mask_letters"])
         if len(columns["mask"]) != count or not cover(columns["mask"], sizes[columns["image"]]):
             raise ValueError(f"{side}.mask are no masks of its images")

@@ -113,6 +113,15 @@ def test_a_file_of_something_else_is_refused_in_one_sentence(tmp_path, name):
     assert str(refusal.value).startswith(f"{file} holds no detections, or is damaged (")
 
 
+@pytest.mark.parametrize("name", ["sizes", "truth.area", "found.mask"])
+def test_a_lost_array_is_missed(tmp_path, name):
+    write(tmp_path / "x.npz", some())
+    with np.load(tmp_path / "x.npz") as content:
+        np.savez(tmp_path / "y.npz", **{key: content[key] for key in content.files if key != name})
+    with pytest.raises(UserError, match=f"or is damaged .it has no {name}.: give"):
+        read(tmp_path / "y.npz")
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x05\x06" + bytes(18), b"\x80\x04N."])
 def test_what_is_no_such_file_is_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(content)

@@ -154,6 +154,8 @@ def read(file: Path, sha256: str | None = None) -> Detections:
             "it and its record, and run the trial again"
         )
     try:
+        if not content.startswith(b"PK"):  # numpy would advise to unpickle it
+            raise ValueError("it is no .npz")
         with np.load(io.BytesIO(content), allow_pickle=False) as packed:
             return _unpacked({name: packed[name] for name in packed.files})
     except Exception as error:  # whatever numpy, zipfile and JSON say of what is none

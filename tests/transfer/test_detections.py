@@ -122,11 +122,12 @@ def test_a_lost_array_is_missed(tmp_path, name):
         read(tmp_path / "y.npz")
 
 
-@pytest.mark.parametrize("content", [b"", b"text", b"PK\x05\x06" + bytes(18), b"\x80\x04N."])
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", b"PK\x05\x06" + bytes(18), b"\x80\x04N."])
 def test_what_is_no_such_file_is_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(content)
-    with pytest.raises(UserError, match="holds no detections, or is damaged"):
+    with pytest.raises(UserError, match="holds no detections, or is damaged") as refusal:
         read(tmp_path / "x")
+    assert "pickle" not in str(refusal.value)
     np.save(tmp_path / "y.npy", np.zeros(3))
     with pytest.raises(UserError, match="holds no detections, or is damaged"):
         read(tmp_path / "y.npy")

@@ -1,6 +1,7 @@
 """The networks: torchvision's ResNet as trunk, MoCo-v2's instance head, a feature pyramid or a region head."""
 
 import math
+from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -9,6 +10,7 @@ import torchvision
 from pydantic import AfterValidator, Strict
 from torch import Tensor, nn
 
+from resim_bench import backbone
 from resim_bench.backbone import WIDTH
 from resim_bench.settings import Schema, Whole, one_of, says
 
@@ -71,6 +73,18 @@ def _narrow(trunk: nn.Module, factor: float) -> None:
         else:
             continue
         trunk.set_submodule(name, narrow)
+
+
+def load_trunk(file: Path) -> tuple[nn.Module, dict]:
+    """The trunk in a backbone file, and its provenance.
+
+    Raises:
+        UserError: it is no backbone file, or is damaged.
+    """
+    state, provenance = backbone.load(file)
+    trunk = resnet(**backbone.architecture(provenance))
+    trunk.load_state_dict(backbone.trunk_state(state))
+    return trunk, provenance
 
 
 def trunk_maps(trunk: nn.Module, images: Tensor) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from pretrain.data import LabelledView, list_images, read_image
-from pretrain.encoders import resnet, trunk_maps
+from pretrain.encoders import load_trunk, trunk_maps
 from pretrain.imagefolder import Images
 from pretrain.recipes import SGD, Adam, DatasetSettings
 from pretrain.train import FUSED
@@ -124,9 +124,7 @@ class LinearClassifier(BaseModel):
 
     def __init__(self, backbone, num_classes):
         super().__init__()
-        state, provenance = backbone_file.load(backbone)
-        self.trunk = resnet(**provenance["arch"])
-        self.trunk.load_state_dict(backbone_file.trunk_state(state))
+        self.trunk, _ = load_trunk(backbone)
         self.trunk.requires_grad_(False)
         last = self.trunk.layer4[-1]
         self.classifier = nn.Linear(last.bn2.num_features * last.expansion, num_classes)

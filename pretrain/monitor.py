@@ -6,7 +6,6 @@ touched, so a monitored run ends with the same weights.
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -111,8 +110,8 @@ class Readings:
     """Annotated images, and two views of each, ready to be read.
 
     Args:
-        data: a VOC-format folder named `VOCdevkit`; its VOC2007 trainval is used.
-        images: how many.
+        data: a folder in VOC's format, or one that holds it as `VOCdevkit`; its VOC2007 trainval is used.
+        images: how many, the first.
         size: their side in pixels, after scaling.
         views: the recipe's `views`; the flip is shared.
 
@@ -124,7 +123,7 @@ class Readings:
         rng = np.random.default_rng(0)
         spec, names = views | {"flip": "shared"}, {}
         self.images, self.boxes, self.labels, pairs, crops = [], [], [], [], []
-        for image, xml in _annotated_files(Path(data), images):
+        for image, xml in annotated_files(Path(data))[:images]:
             pixels, objects = decode(image), _objects(xml)
             height, width = pixels.shape[:2]
             scale = torch.tensor([size / width, size / height]).repeat(2)
@@ -136,7 +135,9 @@ class Readings:
             pairs.append([render(torch.from_numpy(pixels), view, spec) for view in drawn])
             crops.append([crop_box(view) for view in drawn])
         if not names:
-            raise UserError(f"no object is annotated in monitor.data {data}: annotate some, or set monitor.every=0")
+            raise UserError(
+                f"{data} has no object in its first {len(self.images)} images: annotate some, or name another"
+            )
         self.query, self.key = map(torch.stack, zip(*pairs, strict=True))
         self.query_crop, self.key_crop = map(torch.stack, zip(*crops, strict=True))
         self.held_out = torch.arange(len(self.images)) % 2 == 1
@@ -184,21 +185,21 @@ def _maps(trunk: torch.nn.Module, images: Tensor, batch: int = 25) -> dict[str, 
     return {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
 
 
-def _annotated_files(devkit: Path, count: int) -> Iterator[tuple[Path, Path]]:
-    """The first images of VOC2007's trainval, and the files that annotate them."""
-    year = devkit / "VOC2007"
+def annotated_files(data: Path) -> list[tuple[Path, Path]]:
+    """The images of VOC2007's trainval, and the files that annotate them.
+
+    Raises:
+        UserError: there are no two.
+    """
+    year = next((inner for inner in (data / "VOC2007", data / "VOCdevkit" / "VOC2007") if inner.is_dir()), data)
     try:
         names = (year / "ImageSets" / "Main" / "trainval.txt").read_text().split("\n")
     except (OSError, ValueError):
         names = []
     names = [name.strip() for name in names if name.strip()]
     if len(names) < 2:  # one is read from, another is held out
-        raise UserError(
-            f"monitor.data {devkit} is no VOCdevkit with two images in VOC2007's trainval: name one, "
-            "or set monitor.every=0"
-        )
-    for name in names[:count]:
-        yield year / "JPEGImages" / f"{name}.jpg", year / "Annotations" / f"{name}.xml"
+        raise UserError(f"{data} is no VOCdevkit with two images in VOC2007's trainval: name one")
+    return [(year / "JPEGImages" / f"{name}.jpg", year / "Annotations" / f"{name}.xml") for name in names]
 
 
 def _objects(xml: Path) -> list[tuple[str, tuple[float, ...]]]:
@@ -206,12 +207,10 @@ def _objects(xml: Path) -> list[tuple[str, tuple[float, ...]]]:
     try:
         objects = [read_object(node)[:2] for node in read_root(files.read(xml)).iterfind("object")]
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{xml} is no annotation in VOC's format ({error}): repair it, or set monitor.every=0"
-        ) from None
+        raise UserError(f"{xml} is no annotation in VOC's format ({error}): repair it") from None
     for name, (x0, y0, x1, y1) in objects:
         if not (-FARTHEST < x0 < x1 < FARTHEST and -FARTHEST < y0 < y1 < FARTHEST):
-            raise UserError(f"{xml} has {name} in a box that is none: correct it, or set monitor.every=0")
+            raise UserError(f"{xml} has {name} in a box that is none: correct it")
     return objects
 
 
@@ -230,7 +229,10 @@ class MonitorHook(Hook):
 
     def __init__(self, every: int, epoch_iters: int, **readings):
         self.interval = every * epoch_iters
-        self.readings = Readings(**readings)
+        try:
+            self.readings = Readings(**readings)
+        except UserError as error:
+            raise UserError(f"monitor.data: {error}, or set monitor.every=0") from None
         self.losses: dict[str, Tensor] = {}  # added up since the reading before
         self.since = 0
 

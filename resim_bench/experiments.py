@@ -154,11 +154,25 @@ def transfer_ids() -> dict[str, Path]:
 
 def probe_ids() -> dict[str, Path]:
     """Every linear probe's config by its id."""
-    return {file.stem: file for file in sorted((ROOT / "pretrain" / "probes").glob("[!_]*.py"))}
+    return _files("pretrain/probes")
+
+
+def readings_ids() -> dict[str, Path]:
+    """Every config of the monitor's readings by its id."""
+    return _files("pretrain/readings")
+
+
+def command_of(transfer_id: str) -> str:
+    """The command that makes the records of a transfer id: `transfer`, `probe` or `judge`."""
+    return "probe" if transfer_id in probe_ids() else "judge" if transfer_id in readings_ids() else "transfer"
+
+
+def _files(folder: str) -> dict[str, Path]:
+    return {file.stem: file for file in sorted((ROOT / folder).glob("[!_]*.py"))}
 
 
 def _configs(room: str, first: list[str]) -> dict[str, Path]:
-    files = {file.stem: file for file in sorted((ROOT / room / "configs").glob("[!_]*.py"))}
+    files = _files(f"{room}/configs")
     ordered = dict.fromkeys(name for name in first if name in files) | files
     return {name: files[name] for name in ordered}
 

@@ -1,4 +1,4 @@
-"""What a detection run leaves behind: one JSON file per trial, facts only, never a verdict or a paper number.
+"""What a detection run, a probe or `judge` leaves behind: a JSON file per trial, facts only, never a verdict.
 
     {"schema": 1,
      "pretrain": {"id", "seed", "epochs", "backbone_sha256", "protocol", "overrides", "deviations", "data"},

@@ -11,7 +11,7 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
-from pretrain import train
+from pretrain import judge, train
 from resim_bench import experiments, record
 from resim_bench.harness import runs
 from transfer import protocols
@@ -39,7 +39,8 @@ def of_all() -> dict[str, dict[str, dict]]:
     """Every protocol of today, by room and id."""
     return {
         "pretrain": {name: of_recipe(name) for name in experiments.pretrain_ids()},
-        "transfer": {name: of_protocol(name) for name in experiments.transfer_ids()},
+        "transfer": {name: of_protocol(name) for name in experiments.transfer_ids()}
+        | {name: judge.protocol(name) for name in experiments.readings_ids()},
     }
 
 

@@ -7,7 +7,7 @@ writes the file and says what changed.
 import pytest
 
 import tables
-from pretrain import train
+from pretrain import judge, train
 from resim_bench import experiments, record
 from tables.paper import load_protocols
 from tests import pin
@@ -24,10 +24,15 @@ def test_protocol(transfer_id):
     assert load_protocols()["transfer"].get(transfer_id) == record.digest(pin.of_protocol(transfer_id))
 
 
+@pytest.mark.parametrize("readings_id", experiments.readings_ids())
+def test_readings(readings_id):
+    assert load_protocols()["transfer"].get(readings_id) == record.digest(judge.protocol(readings_id))
+
+
 def test_nothing_else_is_pinned():
     pinned = load_protocols()
     assert pinned["pretrain"].keys() == experiments.pretrain_ids().keys()
-    assert pinned["transfer"].keys() == experiments.transfer_ids().keys()
+    assert pinned["transfer"].keys() == experiments.transfer_ids().keys() | experiments.readings_ids().keys()
 
 
 def test_a_record_of_another_protocol_deviates(make_record):

@@ -118,7 +118,7 @@ def test_of_an_iteration_that_was_done_twice_the_last_reading_counts(tmp_path):
 
 def test_without_annotated_images_it_says_what_to_do(tmp_path, data):
     options = {"batch": 8, "model.queue": 16, "model.bn_group": 4, "max_iters": 1, "monitor.every": 1}
-    with pytest.raises(UserError, match=r"monitor.data nothing/VOCdevkit is no VOCdevkit .*or set monitor.every=0"):
+    with pytest.raises(UserError, match=r"monitor.data: nothing/VOCdevkit is no VOCdevkit .*or set monitor.every=0"):
         train.run(
             "mini-moco-v2",
             data=data / "imagefolder",
@@ -138,7 +138,7 @@ def _with(value):
 @pytest.mark.parametrize(
     ("file", "spoil", "sentence"),
     [
-        ("Annotations/{}.xml", lambda xml: xml.unlink(), "is no annotation in VOC's .* or set monitor.every=0"),
+        ("Annotations/{}.xml", lambda xml: xml.unlink(), "is no annotation in VOC's format .*: repair it"),
         ("Annotations/{}.xml", lambda xml: xml.write_text("<annotation>"), "is no annotation in VOC's format"),
         (
             "Annotations/{}.xml",
@@ -177,5 +177,5 @@ def test_images_without_objects_do_where_others_have_some(data, tmp_path):
     assert len(monitor.Readings(str(devkit), 4, 32, views).boxes[0]) == 0
     for name in names:
         (devkit / "VOC2007" / "Annotations" / f"{name}.xml").write_text("<annotation/>")
-    with pytest.raises(UserError, match="no object is annotated in monitor.data"):
+    with pytest.raises(UserError, match="has no object in its first 4 images: annotate some"):
         monitor.Readings(str(devkit), 4, 32, views)

@@ -18,6 +18,11 @@ def test_experiments_are_unique_and_in_table_order():
     assert pairs[-1] == ("photos-resim-c4", "photos-coco-frozen")
 
 
+def test_each_record_has_its_command():
+    ids = ["voc-full", "mini-voc-frozen", "probe-mini", "readings-voc", "readings-mini"]
+    assert [experiments.command_of(i) for i in ids] == ["transfer", "transfer", "probe", "judge", "judge"]
+
+
 def test_paired_with():
     assert experiments.paired_with("voc-frozen") == [
         "in100-moco-v2",

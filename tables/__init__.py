@@ -11,9 +11,11 @@ project's path.)
 from tables.collect import collect
 from tables.leaderboard import leaderboard
 from tables.paper import RECORDS, load_tables
+from tables.readings import readings, worth
 from tables.show.errors import draw_errors, errors
 from tables.show.everything import everything
-from tables.show.figure import draw_curves, draw_study
+from tables.show.figure import draw_curves, draw_readings, draw_study
+from tables.show.readings import beside, of_worth
 from tables.show.regress import regress
 from tables.show.report import FORMS, render, report
 from tables.studies import file_of, load_studies, units
@@ -21,9 +23,11 @@ from tables.studies import file_of, load_studies, units
 __all__ = [
     "FORMS",
     "RECORDS",
+    "beside",
     "collect",
     "draw_curves",
     "draw_errors",
+    "draw_readings",
     "draw_study",
     "errors",
     "everything",
@@ -31,8 +35,11 @@ __all__ = [
     "leaderboard",
     "load_studies",
     "load_tables",
+    "of_worth",
+    "readings",
     "regress",
     "render",
     "report",
     "units",
+    "worth",
 ]

@@ -27,7 +27,7 @@ def everything(frame: pd.DataFrame) -> str:
                 one_decimal(line.mean) + ("" if math.isnan(line.std) else f" ± {line.std:.1f}"),
                 *(one_decimal(line.others.get(name, math.nan)) for name in first.others),
                 str(line.trials),
-                _named(line.deviations),
+                named(line.deviations),
             ]
             for line in lines.itertuples()
         ]
@@ -40,6 +40,7 @@ def everything(frame: pd.DataFrame) -> str:
     return "\n\n\n".join([*blocks, legend]) + "\n"
 
 
-def _named(deviations: tuple[str, ...]) -> str:
+def named(deviations: tuple[str, ...]) -> str:
+    """The first deviations, and how many more there are."""
     more = f"; and {len(deviations) - NAMED} more" if len(deviations) > NAMED else ""
     return "; ".join(deviations[:NAMED]) + more

@@ -1,4 +1,4 @@
-"""Pictures: a study, every seed a dot and its trials joined; what monitored runs read of themselves, as curves."""
+"""Pictures: a study, what errors cost, and readings: of monitored runs as curves, and against AP."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -68,6 +68,54 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequen
             panel.spines[["top", "right"]].set_visible(False)
         lines = panels[0].get_lines()
         figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
+        _save(figure, file)
+
+
+MARKS = "osD^v<>pPX*h"  # with ten colours: 60 methods, told apart in grey, too
+
+
+def draw_readings(frame: pd.DataFrame, file: Path) -> None:
+    """AP against each reading, a row per transfer, a panel per reading, a mark per method and a dot per backbone.
+
+    Args:
+        frame: made by `tables.readings`.
+
+    Raises:
+        UserError: no backbone has readings and frozen AP.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    groups = [
+        (id, transfer, part)
+        for (id, _, transfer), part in frame[frame.transfer != ""].groupby(
+            ["readings", "images", "transfer"], sort=False
+        )
+    ]
+    if not groups:
+        raise UserError("no backbone here has readings and frozen AP: run `resim-bench judge ID` and a transfer first")
+    names = list(groups[0][-1].found.iloc[0])
+    methods = list(dict.fromkeys(method for *_, part in groups for method in part.method))
+    marks = {method: (MARKS[i % len(MARKS)], f"C{i % 10}") for i, method in enumerate(methods)}
+    legend_rows = -(-len(methods) // 4)
+    with mpl.rc_context(STYLE):
+        size = (2.8 * len(names), 2.8 * len(groups) + 0.25 * legend_rows)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(groups), len(names), sharey="row", squeeze=False)
+        for row, (id, transfer, part) in zip(panels, groups, strict=True):
+            for panel, name in zip(row, names, strict=True):
+                for method, of_method in part.groupby("method", sort=False):
+                    mark, colour = marks[str(method)]
+                    values = [found[name] for found in of_method.found]
+                    panel.scatter(values, of_method.AP, marker=mark, color=colour, s=26, linewidth=0, label=method)
+                panel.set_xlabel(f"{name}, per cent")
+                panel.spines[["top", "right"]].set_visible(False)
+            row[0].set_title(id, loc="left")
+            row[0].set_ylabel(f"{transfer}\nAP, per cent")
+        handles: dict[str, Any] = {}
+        for panel in panels[:, 0]:
+            handles |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
+        figure.legend(handles=[*handles.values()], loc="outside lower center", ncols=4, frameon=False)
         _save(figure, file)
 
 

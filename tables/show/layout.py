@@ -73,8 +73,12 @@ def lines(tables: Sequence[Table], frame: pd.DataFrame) -> list[Line]:
 
 
 def headline(frame: pd.DataFrame) -> pd.DataFrame:
-    """One line per row of one table: that of its AP; of box and mask AP the one with the graver verdict."""
+    """One line per row of one table: that of its AP; of box and mask AP the one with the graver verdict.
+
+    Of a table without AP, such as one of readings, it is that of the first metric.
+    """
     of_ap = frame[frame.metric.map(is_ap)]
+    of_ap = of_ap if len(of_ap) else frame[frame.metric == frame.metric.iloc[0]]
     gravity = of_ap.verdict.map({verdict: rank for rank, verdict in enumerate(SEVERITY)})
     graver = of_ap.assign(gravity=gravity).sort_values("gravity", kind="stable").drop_duplicates(["table", "row"])
     return graver.sort_index().set_index("row", drop=False)

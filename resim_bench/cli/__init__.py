@@ -24,6 +24,7 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench pretrain 'in100-*' --data /data/imagenet    every recipe of the IN-100 tables
   resim-bench transfer voc-frozen --backbone in100-resim-c4 --trials 3
   resim-bench import moco_v2_200ep_pretrain.pth.tar --as given-moco-v2
+  resim-bench judge mini-moco-v2                          what its features are worth, before any detector
   resim-bench tables                                      the paper's tables beside our numbers
   resim-bench score work_dirs/records/…/pretrain-0_transfer-0.json    AP by IoU, class and size, without a training
   resim-bench plan in100-voc voc-full                     how long a table or a protocol takes on this machine
@@ -125,6 +126,16 @@ def build_parser() -> Parser:
         "--pretrain-seed", type=a_seed, default=0, metavar="N", help="which seed's backbone (default: 0)"
     )
     probe.add_argument("--resume", action="store_true", help="continue an unfinished run")
+    judge = command(
+        "judge", trainings.judge, "read a backbone on annotated images, beside those whose AP is known", [place]
+    )
+    judge.add_argument("backbone", type=a_name, metavar="ID|FILE", help="a pre-training id or a backbone file")
+    judge.add_argument("--on", metavar="ID", help="readings-mini or readings-voc; default: that of the id's data")
+    judge.add_argument("--data", type=a_path, metavar="DIR", help="a VOCdevkit folder (default: that of --on)")
+    judge.add_argument(
+        "--pretrain-seed", type=a_seed, default=0, metavar="N", help="which seed's backbone (default: 0)"
+    )
+    judge.add_argument("--quiet", action="store_true", help="record the readings, and print no table")
     imports = command("import", weights.import_weights, "turn a public checkpoint into a backbone file", [place])
     imports.add_argument("file", type=a_path, metavar="FILE", help="as downloaded; nothing in it is executed")
     imports.add_argument("--as", dest="id", required=True, metavar="ID", help="given-NAME; `list` shows those of rows")
@@ -155,13 +166,18 @@ def build_parser() -> Parser:
     )
     tables.add_argument("--all", action="store_true", help="every experiment that has records here, best first")
     tables.add_argument("--errors", action="store_true", help="what each kind of error of a detector costs, in AP")
+    tables.add_argument(
+        "--readings", action="store_true", help="how well readings predict frozen AP (default: of all backbones)"
+    )
     command(
         "score", results.score, "measure a transfer's detections again, and say whether its record's numbers come out"
     ).add_argument("file", type=a_path, metavar="RECORD|FILE", help="a record, or the .detections.npz beside one")
     figure = command(
-        "figure", results.draw, "draw what a study found, how monitored runs went, or generated scenes", [place]
+        "figure", results.draw, "draw what a study found, monitored runs, readings against AP, or scenes", [place]
     )
-    figure.add_argument("id", metavar="ID", help="mini; monitor, of the runs in the work directory; or scenes")
+    figure.add_argument(
+        "id", metavar="ID", help="mini; monitor, of the runs in the work directory; readings, of all records; or scenes"
+    )
     figure.add_argument("--errors", action="store_true", help="of a table: what each kind of error costs")
     figure.add_argument(
         "file", type=a_path, metavar="FILE", help="what to write: NAME.svg or NAME.png; scenes as NAME.png"

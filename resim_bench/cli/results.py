@@ -14,6 +14,7 @@ def list_ids(args) -> None:
         "released weights": {i: weights["title"] for i, weights in experiments.released().items()},
         "transfer": {i: experiments.describe(path) for i, path in experiments.transfer_ids().items()},
         "probes": {i: experiments.describe(path) for i, path in experiments.probe_ids().items()},
+        "readings": {i: experiments.describe(path) for i, path in experiments.readings_ids().items()},
         "tables": {i: table["title"] for i, table in experiments.reported_tables().items()},
         "experiments": {i: ", ".join(experiments.paired_with(i)) or "no row" for i in experiments.transfer_ids()},
     }
@@ -28,27 +29,33 @@ def list_ids(args) -> None:
             )
 
 
+REPORTS = {"check": 0, "all": 0, "errors": sys.maxsize, "readings": 1}  # in place of tables: how many ids each takes
+
+
 def print_tables(args) -> int:
     """Print tables from the records of the work directory and the kept ones, or the regression check."""
     import tables
 
     new, kept = args.work_dir / "records", tables.RECORDS
-    report = next((name for name in ("check", "all", "errors") if getattr(args, name)), "")
-    alone = report in ("check", "all")
-    unused = [*args.id * alone, *["--details"] * args.details, *["--format"] * (args.format != "terminal")]
-    unused += [f"--{name}" for name in ("all", "errors") if getattr(args, name) and name != report]
+    report = next((name for name in REPORTS if getattr(args, name)), "")
+    unused = [*args.id[REPORTS.get(report, 0) :], *["--details"] * args.details]
+    unused += ["--format"] * (args.format != "terminal")
+    unused += [f"--{name}" for name in REPORTS if getattr(args, name) and name != report]
     if report and unused:
-        on = " on all records" if alone else ""
+        on = "" if report == "errors" else " on all records"
         raise UserError(f"tables --{report} prints one report{on}: leave {', '.join(unused)} out")
-    if args.check:
+    code = 0
+    if report == "check":
         text, code = tables.regress(new, kept)
-    elif args.all:
-        text, code = tables.everything(tables.leaderboard(evidence.read_all(new, kept))), 0
-    elif args.errors:
-        text, code = tables.errors(tables.collect(evidence.read_all(new, kept)), args.id or None), 0
+    elif report == "all":
+        text = tables.everything(tables.leaderboard(evidence.read_all(new, kept)))
+    elif report == "errors":
+        text = tables.errors(tables.collect(evidence.read_all(new, kept)), args.id or None)
+    elif report == "readings":
+        table = tables.load_tables()[experiments.select_one(args.id[0], tables.load_tables())] if args.id else None
+        text = tables.of_worth(tables.readings(evidence.read_all(new, kept), table))
     else:
-        bold = sys.stdout.isatty()
-        text, code = tables.report([new, kept], args.id or None, args.format, args.details, bold), 0
+        text = tables.report([new, kept], args.id or None, args.format, args.details, sys.stdout.isatty())
     print(text, end="")
     return code
 
@@ -63,11 +70,11 @@ def score(args) -> int:
 
 
 def draw(args) -> None:
-    """Write a figure of a study's kept records, of what errors cost in a table, of monitored runs, or of scenes."""
+    """Write a figure of a study's kept records, of what errors cost in a table, of runs, readings or scenes."""
     import tables
 
     studies = {id: study for id, study in tables.load_studies().items() if study.claims}
-    ids = tables.load_tables() if args.errors else [*studies, "monitor", "scenes"]
+    ids = tables.load_tables() if args.errors else [*studies, "monitor", "readings", "scenes"]
     chosen = experiments.select_one(args.id, ids)
     kinds = (".png",) if chosen == "scenes" else (".svg", ".png")
     if args.file.suffix not in kinds:
@@ -88,6 +95,9 @@ def draw(args) -> None:
             raise UserError(f"no run in {args.work_dir} was monitored: pretrain with --cfg-options monitor.every=1")
         runs = {f"{file.parts[-3]}, {file.parts[-2]}": monitor.curves(file.parent) for file in files}
         tables.draw_curves(runs, monitor.SHOWN, args.file)
+    elif chosen == "readings":
+        records = evidence.read_all(args.work_dir / "records", tables.RECORDS)
+        tables.draw_readings(tables.readings(records), args.file)
     else:
         tables.draw_study(studies[chosen], tables.collect(evidence.read_all(tables.RECORDS)), args.file)
     print(f"wrote {args.file}")

@@ -1,4 +1,4 @@
-"""Commands that train: pre-training, transfer, probe, mini and studies."""
+"""Commands that train or read a backbone: pre-training, transfer, probe, judge, mini and studies."""
 
 import os
 import time
@@ -40,7 +40,7 @@ def transfer_id(args) -> None:
         raise UserError(f"no backbone yet for {', '.join(missing)}: run {steps} first")
 
 
-SCENES = Path("data/mini")
+SCENES, OBJECTS = Path("data/mini"), Path("data/mini-objects")
 PROBES = {"in100": "probe-in100", "mini": "probe-mini", "photos": "probe-caltech101"}  # by the id's data; else IN-1k's
 
 
@@ -54,9 +54,36 @@ def probe_features(args) -> None:
     if chosen == "probe-mini" and args.data is None:
         from resim_bench.data import scenes
 
-        scenes.write_objects(Path("data/mini-objects"))
+        scenes.write_objects(OBJECTS)
     for seed in _seeds(args):
         linear.run(chosen, file, seed=seed, **_options(args))
+
+
+def judge(args) -> None:
+    """Read a backbone, unless its record is there, and print its readings beside those of the known ones."""
+    import tables
+    from pretrain import judge
+    from resim_bench import backbone
+
+    file = backbone_file(args.backbone, args.work_dir, args.pretrain_seed)
+    known = evidence.read_all(args.work_dir / "records", tables.RECORDS)
+    there = file.is_file() or os.sep in args.backbone
+    id = backbone.load(file)[1]["id"] if there else file.parts[-3]
+    chosen = experiments.select_one(args.on or judge.usual(id), experiments.readings_ids())
+    if there:
+        if chosen == "readings-mini" and args.data is None and not SCENES.exists():
+            from resim_bench.data import scenes
+
+            scenes.write(SCENES)
+        entry = record.read(judge.run(chosen, file, data=args.data, work_dir=args.work_dir))
+    else:
+        kept = [one for one in known if record.key(one) == (id, chosen, args.pretrain_seed, args.pretrain_seed)]
+        if not kept:
+            steps = " and ".join(experiments.how_to_get([id]))
+            raise UserError(f"no backbone yet for {id} with seed {args.pretrain_seed}: run {steps} first")
+        entry = kept[0]
+    if not args.quiet:
+        print("\n" + tables.beside(entry, tables.readings(known)), end="")
 
 
 def _generate_scenes(ids, args) -> None:
@@ -111,6 +138,8 @@ def _run_unit(trials: list[experiments.Trial], work_dir: Path, data: Path | None
 
     if any(trial.experiment.pretrain_id.startswith("mini-") for trial in trials):
         scenes.write(SCENES)
+    if any(trial.experiment.transfer_id == "probe-mini" for trial in trials):
+        scenes.write_objects(OBJECTS)
     parallel.run(trials, work_dir, data)
 
 

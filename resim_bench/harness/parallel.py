@@ -1,4 +1,4 @@
-"""Trials that are run at a time: pre-trainings and transfers, as many as there are cores, one thread each.
+"""Trials that are run at a time: pre-trainings and what tests them, as many as there are cores, one thread each.
 
 A small network gains little from a second thread and a detector nothing, so several trainings beside each other are
 almost as many times as fast. And as no training ever has more than one thread, a seed's numbers do not depend on how
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from resim_bench import experiments
 from resim_bench.errors import UserError
 from resim_bench.experiments import Trial
 
@@ -21,12 +22,12 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def run(trials: Iterable[Trial], work_dir: Path, data: Path | None = None) -> None:
-    """Pre-train and transfer; what is finished is skipped, what was cut off continues.
+    """Pre-train, and transfer, probe or read; what is finished is skipped, what was cut off continues.
 
     Each training is a `resim-bench` of its own; what it says is printed line by line behind its seed and its name.
 
     Args:
-        data: the folder of the transfers; by default their protocols'.
+        data: the folder of what tests; by default their protocols'.
 
     Raises:
         UserError: what the first that failed said; the others are stopped, and continue the next time.
@@ -42,9 +43,9 @@ def run(trials: Iterable[Trial], work_dir: Path, data: Path | None = None) -> No
             for id, seed in dict.fromkeys((trial.experiment.pretrain_id, trial.seed) for trial in trials)
         }
         place = ["--data", str(data)] if data else []
-        transfers = [pool.submit(_transfer, trial, trained, work_dir, trainings, place) for trial in trials]
+        tests = [pool.submit(_test, trial, trained, work_dir, trainings, place) for trial in trials]
         try:
-            for done in as_completed([*trained.values(), *transfers]):
+            for done in as_completed([*trained.values(), *tests]):
                 done.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -92,10 +93,16 @@ def _common(seed: int, work_dir: Path) -> list[str]:
     return ["--seed", str(seed), "--work-dir", str(work_dir), "--resume"]
 
 
-def _transfer(
+def _test(
     trial: Trial, trained: dict[tuple[str, int], Future], work_dir: Path, trainings: _Trainings, place: list[str]
 ) -> None:
+    """Transfer, probe or read the trial's backbone, when it is there."""
     (pretrain_id, transfer_id), seed = trial
     trained[pretrain_id, seed].result()
-    arguments = ["transfer", transfer_id, "--backbone", pretrain_id, "--pretrain-seed", str(seed)]
-    trainings.run(f"{seed} {pretrain_id}, {transfer_id}", [*arguments, *_common(seed, work_dir), *place])
+    common = ["--pretrain-seed", str(seed), *_common(seed, work_dir)]
+    arguments = {
+        "transfer": ["transfer", transfer_id, "--backbone", pretrain_id, *common],
+        "probe": ["probe", pretrain_id, "--on", transfer_id, *common],
+        "judge": ["judge", pretrain_id, "--on", transfer_id, "--quiet", *common[:2], "--work-dir", str(work_dir)],
+    }
+    trainings.run(f"{seed} {pretrain_id}, {transfer_id}", arguments[experiments.command_of(transfer_id)] + place)

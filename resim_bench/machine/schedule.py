@@ -31,8 +31,8 @@ class Slot(NamedTuple):
 def jobs(ids: Iterable[str], trials: int = 1) -> list[Job]:
     """What the ids stand for, each job once, and each transfer somewhere behind its pre-training.
 
-    A table is its rows: a recipe, once, and then the row's transfer, `trials` times. A table whose id a protocol has,
-    too, is named `table:coco-1x`.
+    A table is its rows: a recipe, once, and then the row's transfer, `trials` times; probes and readings take minutes
+    and are left out. A table whose id a protocol has, too, is named `table:coco-1x`.
 
     Raises:
         UserError: an id that there is not.
@@ -49,7 +49,8 @@ def jobs(ids: Iterable[str], trials: int = 1) -> list[Job]:
         else:
             for pair in named[chosen]:
                 found += [Job("pretrain", pair.pretrain_id, 0)] if pair.pretrain_id in recipes else []
-                found += [Job("transfer", pair.transfer_id, seed, pair.pretrain_id) for seed in range(trials)]
+                if experiments.command_of(pair.transfer_id) == "transfer":
+                    found += [Job("transfer", pair.transfer_id, seed, pair.pretrain_id) for seed in range(trials)]
     return list(dict.fromkeys(found))
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from pretrain import judge, monitor, train
-from resim_bench import backbone, record
+from resim_bench import backbone, cli, record
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
 from resim_bench.experiments import readings_ids
@@ -81,6 +81,31 @@ def test_what_cannot_be_read_is_one_sentence_and_leaves_nothing(trunk, data, tmp
         with pytest.raises(UserError, match="has too few images for correspondence: annotate more"):
             judge.run("readings-mini", trunk, data=data, work_dir=tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+def test_the_command_prints_it_beside_what_is_known(trunk, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tables.RECORDS", tmp_path / "kept")
+    argv = ["judge", str(trunk), "--on", "readings-mini", "--data", str(data), "--work-dir", str(tmp_path / "work")]
+    assert cli.main([*argv, "--quiet"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("tiny-random has readings-mini already: ")
+    assert "tiny-random, seed 3, by readings-mini on 12 images, in per cent" in out and "\n→ this one  " in out
+
+
+def test_a_kept_record_does_without_the_file(data, tmp_path, capsys, monkeypatch):
+    file = make_backbone(tmp_path / "b.safetensors")
+    state, provenance = backbone.load(file)
+    del provenance[backbone.CHECKSUM]
+    backbone.save(file, state, provenance | {"id": "mini-random"})
+    monkeypatch.setattr("tables.RECORDS", tmp_path / "kept")
+    judge.run("readings-mini", file, data=data, work_dir=tmp_path / "work")
+    (tmp_path / "work" / "records").rename(tmp_path / "kept")
+    argv = ["judge", "mini-random", "--work-dir", str(tmp_path / "work")]
+    assert cli.main([*argv, "--pretrain-seed", "3"]) == 0
+    assert "mini-random, seed 3, by readings-mini" in capsys.readouterr().out
+    assert cli.main(argv) == 2 and "no backbone yet for mini-random with seed 0" in capsys.readouterr().err
 
 
 def test_each_readings_has_its_data():

@@ -51,7 +51,7 @@ def test_list_shows_every_id_with_a_line(capsys):
         experiments.transfer_ids(),
         experiments.reported_tables(),
     )
-    known = *known, experiments.probe_ids()
+    known = *known, experiments.probe_ids(), experiments.readings_ids()
     for name in (name for ids in known for name in ids):
         assert re.search(rf"^  {name} +\S.{{20,}}$", out, re.MULTILINE), name
     words = " ".join(out.partition("\nexperiments\n")[2].split())
@@ -60,7 +60,7 @@ def test_list_shows_every_id_with_a_line(capsys):
     assert max(map(len, out.splitlines())) <= 120
 
 
-COMMANDS = "pretrain transfer import export tables mini study figure records list data plan slurm bench doctor"
+COMMANDS = "pretrain transfer judge import export tables mini study figure records list data plan slurm bench doctor"
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS.split()])
@@ -114,6 +114,9 @@ LONG = "x" * 300
         (["data", "get", "cifar"], "'cifar' cannot be downloaded: choose voc or coco"),
         (["tables", "--format", "html"], "there is no format 'html': choose from terminal, markdown, latex, csv"),
         (["transfer", "voc-full", "--backbone", "./nothing.safetensors"], "there is no backbone file nothing"),
+        (["judge", "mini-moco-v2"], "no backbone yet for mini-moco-v2 with seed 0: run `make pretrain-mini` first"),
+        (["judge", "./nothing"], "there is no backbone file nothing"),
+        (["judge", "random", "--on", "voc"], "no id matches 'voc': .*known are readings-mini, readings-voc"),
         (["records", "drop"], "invalid choice: 'drop'"),
         (["transfer", "mini-voc-*"], r"'mini-voc-\*' matches 2 ids, mini-voc-full, mini-voc-frozen: give one of them"),
         (["transfer", "voc-full", "--backbone", "in100-resim*"], r"'in100-resim\*' matches 4 ids"),
@@ -127,7 +130,7 @@ LONG = "x" * 300
         (["data", "--to", LONG], "argument --to: x{40}… is too long"),
         (["export", "mini-*", "x.pkl"], "matches 15 ids, mini-random"),
         (["plan", "in100-*"], "matches 7 ids"),
-        (["figure", "*", "x.png"], "matches 3 ids, mini, monitor, scenes"),
+        (["figure", "*", "x.png"], "matches 4 ids, mini, monitor, readings, scenes"),
         (["study", "*"], "matches 4 ids"),
         (["pretrain", ""], "no id matches ''"),
         (["pretrain", "x\ny"], r"^resim-bench: no id matches 'x\\ny': known are"),
@@ -453,6 +456,7 @@ def test_everything_that_ran_is_listed(capsys, tmp_path):
     assert "mini-voc-frozen\n═" in (out := capsys.readouterr().out) and "mini-densecl" in out
     assert "tables --all prints one report on all records: leave mini out" in refused(capsys, "tables", "mini", "--all")
     assert "leave --all out" in refused(capsys, "tables", "--check", "--all")
+    assert "leave --readings out" in refused(capsys, "tables", "--check", "--readings")
 
 
 def test_version_and_environment_for_a_report(capsys):

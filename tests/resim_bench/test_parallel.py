@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from resim_bench import cli
 from resim_bench.errors import UserError
 from resim_bench.experiments import Experiment, Trial
 from resim_bench.harness import parallel
@@ -75,6 +76,18 @@ def test_other_data_are_the_transfers(folder):
         for name in ("transfer-mini-voc-full-mini-random", "pretrain-mini-random")
     )
     assert of_transfer[-2:] == ["--data", "blood"] and "--data" not in of_recipe
+
+
+def test_probes_and_readings_are_run_by_their_commands(folder):
+    pairs = [Experiment("mini-random", name) for name in ("probe-mini", "readings-mini")]
+    parallel.run([Trial(pair, 3) for pair in pairs], folder / "work")
+    of = ["--pretrain-seed", "3", "--seed", "3", "--work-dir", str(folder / "work"), "--resume"]
+    for verb, wanted in {
+        "probe": ["probe", "mini-random", "--on", "probe-mini", *of],
+        "judge": ["judge", "mini-random", "--on", "readings-mini", "--quiet", *of[:2], *of[4:6]],
+    }.items():
+        assert json.loads((folder / f"{verb}-mini-random.json").read_text())["arguments"] == wanted
+        assert cli.build_parser().parse_args(wanted).work_dir == folder / "work", "the command line takes it"
 
 
 def test_what_fails_says_why_and_stops_the_others(folder, monkeypatch):

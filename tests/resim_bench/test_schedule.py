@@ -1,5 +1,6 @@
 """What runs when on a node: order, packing, what waits for what."""
 
+from resim_bench import experiments
 from resim_bench.machine import schedule
 from resim_bench.machine.schedule import Job, Slot
 
@@ -15,6 +16,12 @@ def test_a_table_is_each_row_s_recipe_and_then_its_transfers():
         *found,
         Job("pretrain", "in100-moco-v2", 1),
     ]
+
+
+def test_readings_of_a_row_are_left_out(monkeypatch):
+    pairs = [experiments.Experiment("mini-random", name) for name in ("mini-voc-full", "readings-mini", "probe-mini")]
+    monkeypatch.setattr(experiments, "of_table", lambda id: pairs)
+    assert [job.id for job in schedule.jobs(["table:coco-1x"])] == ["mini-random", "mini-voc-full"]
 
 
 def test_weights_that_others_trained_are_transferred_alone():

@@ -111,9 +111,9 @@ class Table:
         return dict(zip(self.metrics, self.headings or self.metrics, strict=True))[metric]
 
     def noise(self, metric: str) -> Noise:
-        """That of a metric on the table's data."""
-        found = load_paper(self.paper).noise[self.data]
-        return Noise(found["std"][metric], found["bound"][metric])
+        """That of a metric on the table's data; none of what the paper does not measure, such as readings."""
+        found = load_paper(self.paper).noise.get(self.data)
+        return Noise(found["std"][metric], found["bound"][metric]) if found else Noise(0.0, 0.0)
 
     def number(self, label: str, group: str | None = None) -> int | None:
         """Where the row of that label stands, that of the group before others; None without one."""

@@ -22,9 +22,7 @@ def legend(paper: str) -> str:
     """How a paper's tables are read."""
     noise = load_paper(paper).noise
     bounds = {
-        data: next(value for metric, value in of["bound"].items() if layout.is_ap(metric))
-        for data, of in noise.items()
-        if any(map(layout.is_ap, of["bound"]))
+        data: next(value for metric, value in of["bound"].items() if layout.is_ap(metric)) for data, of in noise.items()
     }
     others = "".join(f" ({data.upper()} ±{b}, the graver of box and mask)" for data, b in [*bounds.items()][1:])
     first = next(iter(noise))

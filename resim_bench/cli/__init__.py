@@ -265,7 +265,7 @@ def main(argv: list[str] | None = None) -> int:
 def _say(sentence) -> None:
     """What is wrong; of several processes the others wait, until their launcher ends them or they alone know it."""
     if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
-        time.sleep(5)
+        time.sleep(20)
     print(f"resim-bench: {sentence}", file=sys.stderr)
 
 

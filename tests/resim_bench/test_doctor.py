@@ -103,7 +103,10 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch, capfd, seconds):
     if seconds == 0:
         file, child = out.split()[4:6]
         assert Path(file).is_relative_to(tmp_path)
-        assert not Path(f"/proc/{child}/cwd").exists(), "of a process that has ended, nothing or a zombie"
+        deadline = time.monotonic() + 20  # it is killed, and a busy machine ends it when it gets to it
+        while Path(f"/proc/{child}/cwd").exists():
+            assert time.monotonic() < deadline, "of a process that has ended, nothing or a zombie"
+            time.sleep(0.1)
 
 
 def test_processes_know_of_each_other():

@@ -57,7 +57,7 @@ def rows(pairs: int = 4) -> Iterator[Comparison | LeftOut]:
     try:
         from pretrain.bench.peers import lightly_step
     except ImportError as error:
-        yield LeftOut(what, f"{error}; pip install lightly (tried: 1.6.0)")
+        yield LeftOut(what, f"{error}: pip install lightly==1.6.0")
     else:
         rounds = measured(ours(MOCO, "float32"), apart(lightly_step, MOCO, options))
         yield compare(what, rounds, at_least=1, **rate)

@@ -60,5 +60,7 @@ def test_without_lightly_the_row_is_left_out_and_says_why(monkeypatch, unmeasure
         monkeypatch.setitem(sys.modules, name, None)
     *others, row = step.rows()
     assert len(others) == 5 and all(other.ratio for other in others)
-    assert "against lightly" in row.line() and "lightly" in row.why and row.line().endswith("(tried: 1.6.0)")
+    assert (
+        "against lightly" in row.line() and "lightly" in row.why and row.line().endswith(": pip install lightly==1.6.0")
+    )
     assert "lightly_step" not in unmeasured

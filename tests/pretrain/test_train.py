@@ -19,7 +19,7 @@ from pretrain.methods.moco import MoCo
 from pretrain.views import normalise
 from resim_bench import backbone
 from resim_bench.errors import UserError
-from resim_bench.harness import checkpoint, draws, runner
+from resim_bench.harness import checkpoint, draws, progress, runner
 from resim_bench.harness.runner import build_runner
 from tests.pretrain.helpers import LEVEL, TINY_RUN, interrupt_at, noise_images, same_weights
 

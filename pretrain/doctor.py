@@ -59,7 +59,7 @@ def checks(folder: Path) -> Iterator[Check]:
     yield Check("shared memory for loaders", hardware.shared_memory, (shared_bytes(recipe),), remedy)
     remedy = "take a machine of more cores a GPU, or more `workers` where there are some"
     yield Check("decoding and two views", views, (folder / "views", count), remedy)
-    remedy = "`resim-bench mini` is the same smaller; docs/runs.md says what a run survives"
+    remedy = "`resim-bench mini` is the same made small, and says more; docs/runs.md has what a run survives"
     yield Check(f"{RECIPE}, short", short, (folder / "pretrain", count), remedy, 240)
     remedy = "`micro_batch` or `precision=bfloat16` (docs/settings.md), or more GPUs"
     yield from hardware.memories("pretrain", steps, estimate.measure, "batch", remedy)
@@ -87,8 +87,9 @@ def _pooling(device: str) -> float:
 
 def _region_loss(device: str) -> float:
     """Equation (2), whose negatives are the other windows, and the release's, whose negatives are dense."""
-    query, key = torch.randn(2, 4, 9, 16, generator=torch.Generator().manual_seed(0))
-    valid, negatives = torch.arange(36).view(4, 9) % 5 > 0, torch.randn(2, 50, 16)
+    rng = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 4, 9, 16, generator=rng)
+    valid, negatives = torch.arange(36).view(4, 9) % 5 > 0, torch.randn(2, 50, 16, generator=rng)
 
     def loss(query, dense):
         return regions.region_loss(
@@ -100,7 +101,8 @@ def _region_loss(device: str) -> float:
 
 def _instance_loss(device: str) -> float:
     """Of MoCo: a positive, and a queue of negatives."""
-    query, key, queue = (torch.nn.functional.normalize(torch.randn(n, 128), dim=1) for n in (8, 8, 512))
+    rng = torch.Generator().manual_seed(0)
+    query, key, queue = (torch.nn.functional.normalize(torch.randn(n, 128, generator=rng), dim=1) for n in (8, 8, 512))
     return hardware.against_float64(lambda q: info_nce(q, key.to(q), queue.to(q), 0.2)[0], [query], device)
 
 

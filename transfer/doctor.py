@@ -52,7 +52,7 @@ def checks(folder: Path, backbone: Path) -> Iterator[Check]:
     yield from (Check(f"a detector's step, {i}, repeated", repeated, (i, images, device), KERNEL, 120) for i in STEPS)
     remedy = "take a machine of more cores a GPU"
     yield from (Check(f"images of {i}", loading, (i, images, count), remedy) for i in (C4, FPN))
-    remedy = "`resim-bench mini` is the same smaller; docs/runs.md says what a run survives"
+    remedy = "`resim-bench mini` is the same made small, and says more; docs/runs.md has what a run survives"
     yield Check(f"{C4}, short", short, (images, folder / "transfer", backbone, count), remedy, 240)
     remedy = "`recompute=blocks` or `precision=bfloat16` (docs/settings.md), or more GPUs"
     yield from hardware.memories("transfer", steps, estimate.measure, "total_batch", remedy)

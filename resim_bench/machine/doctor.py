@@ -141,7 +141,9 @@ def _wrapped(text: str, first: int, indent: int) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """What an error says, in a line; of errors that are not for the user with their type."""
+    """What an error says, in a line; of errors that are neither for the user nor the system's with their type."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return one_line(f"{error.filename}: {error.strerror.lower()}")
     said = one_line(next(iter(str(error).strip().splitlines()), ""))[:300]
     return said if isinstance(error, UserError) else f"{type(error).__name__}: {said}".removesuffix(": ")
 

@@ -74,7 +74,8 @@ def checks(work_dir: Path, data: Path) -> Iterator[Check]:
     yield Check("free disk", free, (work_dir,), "make room, or name another place by --work-dir")
     yield Check("writing", writing, (work_dir,), "name a place that can be written by --work-dir")
     images = data, work_dir, need("in100-moco-v2", 256, count)
-    yield Check("reading of images", reading, images, "put the images on a faster disk")
+    remedy = "name places that can be read and written by --data and --work-dir"
+    yield Check("reading of images", reading, images, remedy)
 
 
 def _connected(count: int) -> Iterator[Check]:
@@ -398,7 +399,7 @@ def _read(chosen: Sequence[str], which: str, needed: Need) -> Finding:
     seconds = time.perf_counter() - started
     speed = len(chosen) / seconds
     said = f"{speed:,.0f} images/s, {human_bytes(size / seconds)}/s, {which}; {needed.text}"
-    return Finding(READY if speed >= needed.rate else NOTED, said)
+    return Finding(READY if speed >= needed.rate else NOTED, said, "put the images on a faster disk")
 
 
 def _forget(file: str) -> None:

@@ -35,6 +35,7 @@ def test_what_is_ready_ends_with_a_verdict(capsys):
     ("look", "said"),
     [
         ((int, ("x",)), "ValueError: invalid literal for int() with base 10: 'x'"),
+        ((os.listdir, ("/nowhere",)), "/nowhere: no such file or directory"),
         ((os._exit, (3,)), "its process was ended with code 3"),
         ((os.abort, ()), "its process was ended by SIGABRT"),
         ((time.sleep, (60,)), "it did not end within 1 s"),

@@ -143,6 +143,7 @@ def test_free_disk(monkeypatch, tmp_path, free, state):
 def test_disks_are_measured_and_left_as_they_were(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "WRITTEN", 2**21)
     monkeypatch.setattr(hardware, "READ", 4)
+    monkeypatch.setattr(hardware, "CHECKPOINT", 1)
     place = tmp_path / "work_dirs"
     assert hardware.writing(place).state == READY
     assert hardware.reading(tmp_path / "data", place, Need(0.1, "few")).state == READY

@@ -28,6 +28,7 @@ from resim_bench.machine.estimate import human_time
 
 READY, NOTED, LEFT_OUT, NOT_READY = "ready", "noted", "left out", "not ready"
 MINUTES = 10  # that all of it may take
+QUIET = "look again when nothing else runs on the machine"
 ANEW = "make the environment anew: rm -r .venv, then make list"
 
 
@@ -35,7 +36,8 @@ class Finding(NamedTuple):
     """What came of looking.
 
     Attributes:
-        state: READY; NOTED, it works, but is slow, missing or another than usual; LEFT_OUT; NOT_READY.
+        state: READY; NOTED, it works, but is slow, missing or another than usual; LEFT_OUT, as nothing here needs it or
+            can have it; NOT_READY.
         said: what was found.
         do: what to do about it; where it is empty and the state NOTED or NOT_READY, the check's `remedy`.
     """
@@ -76,7 +78,7 @@ def examine(sections: Mapping[str, Callable[[Path], Iterable[Check]]], minutes: 
 
     Args:
         sections: by their titles, what makes their checks; it is given an empty folder, which is removed at the end.
-        minutes: after these, what is left is left out.
+        minutes: after these, what is left is not looked at any more.
 
     Returns:
         1 where anything is not ready, else 0.
@@ -169,19 +171,20 @@ class _Examiner:
     def look(self, check: Check, left: float) -> Finding:
         """What comes of a check within its time, or within what is `left`."""
         if left <= 0:
-            return Finding(LEFT_OUT, "no time was left for it")
-        seconds = min(check.seconds, left)
-        finding, spent = self._ask(self.process or self._begin(), check, seconds)
+            return Finding(NOTED, "no time was left for it", QUIET)
+        finding, spent = self._ask(self.process or self._begin(), check, left)
         if spent:
             self._end()
         return finding if finding.do or finding.state in (READY, LEFT_OUT) else finding._replace(do=check.remedy)
 
-    def _ask(self, process, check: Check, seconds: float) -> tuple[Finding, bool]:
+    def _ask(self, process, check: Check, left: float) -> tuple[Finding, bool]:
         """The finding, and whether the process is to be replaced."""
         with contextlib.suppress(BrokenPipeError):  # it has died: the answer says how
             self.pipe.send((check.look, check.args))
-        if not self.pipe.poll(seconds):
-            return Finding(NOT_READY, f"it did not end within {human_time(seconds)}"), True
+        if not self.pipe.poll(min(check.seconds, left)):
+            if left < check.seconds:
+                return Finding(NOTED, f"it had not ended after {human_time(left)}, when the time was over", QUIET), True
+            return Finding(NOT_READY, f"it did not end within {human_time(check.seconds)}"), True
         try:
             return _answer(self.pipe, process)
         except UserError as error:

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from pretrain import methods, train
 from resim_bench.data import photographs, scenes
 from resim_bench.errors import UserError
-from resim_bench.harness import progress, runs
+from resim_bench.harness import progress, runs, trace
 from resim_bench.machine import estimate
 from resim_bench.machine.estimate import Measured
 
@@ -75,7 +75,7 @@ def _training(pretrain_id, recipe, root, folder, options, started) -> Measured:
         shared=0.0,
         disk=_size(folder / "work"),
         **estimate.from_lines(
-            progress.read(file.parent),
+            trace.progress(file.parent),
             batch=recipe.batch,
             measured=options["batch"],
             elapsed=time.perf_counter() - started,

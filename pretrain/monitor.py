@@ -25,10 +25,9 @@ from resim_bench import files
 from resim_bench.data.annotation import read_object, read_root
 from resim_bench.data.images import decode
 from resim_bench.errors import UserError
+from resim_bench.harness import trace
 from resim_bench.harness.launch import unwrapped
 
-FILE = "monitor.jsonl"  # in the run's directory, a line per reading
-SHOWN = ("cells", "knn", "correspondence", "spread", "loss_instance")  # in a figure
 WINDOW, STRIDE = 3, 2  # cells of C4: the paper's W48-S32, whatever the recipe compares
 NEIGHBOURS = 10
 RIDGE = 1e-3  # of the features' variance
@@ -216,7 +215,8 @@ def _objects(xml: Path) -> list[tuple[str, tuple[float, ...]]]:
 
 @HOOKS.register_module()
 class MonitorHook(Hook):
-    """Reads the trunk before the first iteration, every `every` epochs and at the end: a line said, and kept in `FILE`.
+    """Reads the trunk before the first iteration, every `every` epochs and at the end: a line said, and kept in
+    `trace.MONITOR`.
 
     Beside the readings stand the mean losses since the reading before.
 
@@ -238,9 +238,9 @@ class MonitorHook(Hook):
 
     def before_train(self, runner):
         """Forget the readings after the point where training goes on; read what it starts from."""
-        file = Path(runner.work_dir, FILE)
+        file = Path(runner.work_dir, trace.MONITOR)
         if is_main_process() and file.exists():
-            kept = [json.dumps(line) + "\n" for line in readings(file) if 0 < runner.iter >= line["iter"]]
+            kept = [json.dumps(line) + "\n" for line in trace.lines(file) if 0 < runner.iter >= line["iter"]]
             with files.replacing(file) as stream:
                 stream.write("".join(kept).encode())
         if runner.iter == 0:
@@ -276,17 +276,5 @@ class MonitorHook(Hook):
         seconds = time.perf_counter() - started
         said = "  ".join(f"{name}: {value:.3f}" for name, value in found.items())
         print(f"  Monitor [{done}/{runner.max_iters}]  {said}  time: {seconds:.1f} s", flush=True)
-        with open(Path(runner.work_dir, FILE), "a") as file:
+        with open(Path(runner.work_dir, trace.MONITOR), "a") as file:
             file.write(json.dumps({"iter": done} | found | {"seconds": seconds}) + "\n")
-
-
-def readings(file: Path) -> list[dict[str, float]]:
-    """The readings in a file; without the last line where a kill cut it short."""
-    text = Path(file).read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-def curves(run_dir: Path) -> list[dict[str, float]]:
-    """The readings of a run, by iteration; of one that was done twice, the last."""
-    by_iter = {line["iter"]: line for line in readings(Path(run_dir, FILE))}
-    return [by_iter[done] for done in sorted(by_iter)]

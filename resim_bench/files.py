@@ -165,6 +165,18 @@ def refuse_locked(file: Path, what: str) -> None:
         os.close(handle)
 
 
+def is_locked(file: Path) -> bool:
+    """Whether another process holds the lock `file`; nothing is changed."""
+    try:
+        with open(file, "rb") as stream:
+            fcntl.lockf(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none
+        return False
+    return False
+
+
 def _held(handle: int, what: str) -> UserError:
     holder = os.read(handle, 200).decode(errors="replace") or "another process"
     return UserError(f"{what} is being worked on by {holder}: wait for it, or end it")

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from resim_bench import backbone
 from resim_bench.data import photographs, scenes
 from resim_bench.errors import UserError
-from resim_bench.harness import progress, runs
+from resim_bench.harness import progress, runs, trace
 from resim_bench.harness.runner import build_runner
 from resim_bench.machine import estimate
 from resim_bench.machine.estimate import Measured
@@ -56,7 +56,7 @@ def measure(
         runner = build_runner(protocols.for_runner(resolved), seed=0).move_in(Path(folder) / "run")
         precise_bn = _timed_precise_bn(runner)
         runner.train()
-        lines = progress.read(runner.work_dir)
+        lines = trace.progress(runner.work_dir)
         peak, saved = progress.peak_memory(), (Path(runner.work_dir) / runs.LAST).stat().st_size
         test = _seconds_a_test(runner)
     tested = TESTED * test * resolved.test_dataloader.batch_size

@@ -5,6 +5,7 @@ import textwrap
 
 from resim_bench import evidence, experiments
 from resim_bench.errors import UserError
+from resim_bench.harness import trace
 
 
 def list_ids(args) -> None:
@@ -88,13 +89,11 @@ def draw(args) -> None:
 
         scenes.write_sheet(args.file)
     elif chosen == "monitor":
-        from pretrain import monitor
-
-        files = sorted((args.work_dir / "pretrain").rglob(monitor.FILE))
-        if not files:
+        names = {run.name: run.folder for run in trace.found(args.work_dir)}
+        runs = {name: lines for name in sorted(names) if (lines := trace.monitored(names[name]))}
+        if not runs:
             raise UserError(f"no run in {args.work_dir} was monitored: pretrain with --cfg-options monitor.every=1")
-        runs = {f"{file.parts[-3]}, {file.parts[-2]}": monitor.curves(file.parent) for file in files}
-        tables.draw_curves(runs, monitor.SHOWN, args.file)
+        tables.draw_curves(runs, trace.SHOWN, args.file)
     elif chosen == "readings":
         records = evidence.read_all(args.work_dir / "records", tables.RECORDS)
         tables.draw_readings(tables.readings(records), args.file)

@@ -3,11 +3,9 @@
 Nothing here waits for the device in a step: losses are added up where they are, and all are read once per interval.
 """
 
-import json
 import resource
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -23,12 +21,6 @@ def peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def read(run_dir: Path) -> list[dict[str, float]]:
-    """The progress lines of a run that was not interrupted: `iter`, `lr`, `eta`, `time`, `data_time` and so on."""
-    (file,) = Path(run_dir).glob("*/vis_data/scalars.json")
-    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 class TimedBatches:

@@ -228,7 +228,7 @@ def from_lines(
     """The fields of a `Measured` that follow from its progress lines, one per iteration, and its peak memory.
 
     Args:
-        lines: see `resim_bench.harness.progress.read`.
+        lines: see `resim_bench.harness.trace.progress`.
         batch, measured: images of an iteration of the whole run and of the measurement.
         part: of each image's work that was measured; all of an image is loaded.
         elapsed: seconds that the measurement took, without what processes share.

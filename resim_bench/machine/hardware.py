@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from resim_bench import experiments, files
-from resim_bench.harness import launch, progress, runs
+from resim_bench.harness import launch, runs, trace
 from resim_bench.harness.checkpoint import cut_off, read_checkpoint
 from resim_bench.harness.precision import Float32Hook
 from resim_bench.machine import anchors, estimate, timing
@@ -510,7 +510,7 @@ def continued(run: Callable[..., Path], processes: int, folder: Path) -> Finding
     weights = _weights(whole)
     error = apart(_weights(cut), weights)
     (run_dir,) = {file.parent for file in whole.rglob(runs.LAST)}
-    step = statistics.median(line["time"] for line in progress.read(run_dir)[1:])
+    step = statistics.median(line["time"] for line in trace.progress(run_dir)[1:])
     said = f"{ITERATIONS} iterations of {step:.2g} s; cut off and continued: "
     if error == 0:
         return Finding(READY, f"{said}the same bits")

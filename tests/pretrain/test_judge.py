@@ -7,6 +7,7 @@ from resim_bench import backbone, cli, record
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
 from resim_bench.experiments import readings_ids
+from resim_bench.harness import trace
 from tests.transfer.conftest import make_backbone
 
 
@@ -26,7 +27,7 @@ def test_it_reads_what_the_monitor_read_at_the_end(data, tmp_path):
     file = train.run("mini-moco-v2", data=data / "imagefolder", work_dir=tmp_path, cfg_options=options, seed=3)
     place = judge.run("readings-mini", file, data=data, work_dir=tmp_path)
     assert place.parts[-3:] == ("mini-moco-v2", "readings-mini", "pretrain-3_transfer-3.json")
-    last = monitor.curves(file.parent)[-1]
+    last = trace.monitored(file.parent)[-1]
     found = record.read(place)["metrics"]
     assert found.keys() == {"cells", "knn", "correspondence", "spread"}
     assert found == {name: pytest.approx(100 * last[name], abs=1e-6) for name in found}

@@ -8,12 +8,12 @@ import shutil
 import pytest
 import torch
 
-from pretrain import monitor, train
+from pretrain import train
 from pretrain.methods.moco import MoCo
 from resim_bench import backbone, cli, files
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
-from resim_bench.harness import runs
+from resim_bench.harness import runs, trace
 from tests.pretrain.helpers import TINY_RUN, interrupt_at, noise_images, same_weights
 
 
@@ -143,18 +143,18 @@ def test_what_the_system_refuses_is_one_sentence_and_the_run_goes_on(images, tmp
 def test_the_monitor_reads_the_same_after_a_cut(start, cut_off, tmp_path):
     data = scenes.write(tmp_path / "mini", pretrain_images=8, train_images=8, test_images=1) / "VOCdevkit"
     options = {"monitor.every": 1, "monitor.data": str(data), "monitor.images": 8}
-    whole = monitor.curves(start(options, work="whole").parent)
+    whole = trace.monitored(start(options, work="whole").parent)
     run_dir = cut_off(options=options)
-    with open(run_dir / monitor.FILE, "a") as file:
+    with open(run_dir / trace.MONITOR, "a") as file:
         file.write('{"iter": 4, "cel')  # what a kill leaves of a line
     start(options, resume=True)
-    parts = monitor.readings(run_dir / monitor.FILE)
+    parts = trace.lines(run_dir / trace.MONITOR)
 
     def without_time(readings):
         return [{key: value for key, value in reading.items() if key != "seconds"} for reading in readings]
 
     assert without_time(parts) == without_time(whole)
-    assert [json.loads(line)["iter"] for line in (run_dir / monitor.FILE).read_text().splitlines()] == [0, 2, 4]
+    assert [json.loads(line)["iter"] for line in (run_dir / trace.MONITOR).read_text().splitlines()] == [0, 2, 4]
 
 
 def test_a_disk_that_fills_up_later_keeps_the_checkpoint_and_no_half_of_one(start, cut_off, monkeypatch):

@@ -14,7 +14,7 @@ from pretrain.encoders import resnet
 from resim_bench import backbone
 from resim_bench.data import scenes
 from resim_bench.errors import UserError
-from resim_bench.harness import progress
+from resim_bench.harness import trace
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +99,9 @@ def test_a_monitored_run_is_the_run(data, tmp_path, capsys):
     (plain, of_plain), (monitored, of_monitored) = map(backbone.load, files)
     assert all(torch.equal(plain[name], monitored[name]) for name in plain)
     assert of_plain["deviations"] == of_monitored["deviations"]
-    curves = monitor.curves(files[1].parent)
+    curves = trace.monitored(files[1].parent)
     assert [line["iter"] for line in curves] == [0, 4, 7]
-    logged = [line["loss_instance"] for line in progress.read(files[1].parent)]
+    logged = [line["loss_instance"] for line in trace.progress(files[1].parent)]
     assert [line.get("loss_instance") for line in curves] == [
         None,
         pytest.approx(np.mean(logged[:4])),
@@ -112,8 +112,8 @@ def test_a_monitored_run_is_the_run(data, tmp_path, capsys):
 
 def test_of_an_iteration_that_was_done_twice_the_last_reading_counts(tmp_path):
     lines = [{"iter": 0, "knn": 0.1}, {"iter": 2, "knn": 0.2}, {"iter": 2, "knn": 0.3}]
-    (tmp_path / monitor.FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert [line["knn"] for line in monitor.curves(tmp_path)] == [0.1, 0.3]
+    (tmp_path / trace.MONITOR).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [line["knn"] for line in trace.monitored(tmp_path)] == [0.1, 0.3]
 
 
 def test_without_annotated_images_it_says_what_to_do(tmp_path, data):

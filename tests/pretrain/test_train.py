@@ -19,7 +19,7 @@ from pretrain.methods.moco import MoCo
 from pretrain.views import normalise
 from resim_bench import backbone
 from resim_bench.errors import UserError
-from resim_bench.harness import checkpoint, draws, progress, runner
+from resim_bench.harness import checkpoint, draws, runner, trace
 from resim_bench.harness.runner import build_runner
 from tests.pretrain.helpers import LEVEL, TINY_RUN, interrupt_at, noise_images, same_weights
 
@@ -110,7 +110,7 @@ def test_torchrun_with_two_processes_equals_one(images, tmp_path):
     one, two = (backbone.load(file)[0] for file in files.values())
     for key in one:
         torch.testing.assert_close(two[key], one[key], rtol=1e-4, atol=1e-6, msg=lambda m, key=key: f"{key}: {m}")
-    one, two = (progress.read(file.parent) for file in files.values())
+    one, two = (trace.progress(file.parent) for file in files.values())
     for name in ("loss", "loss_instance", "loss_c4", "top1_instance", "top1_c4", "windows_c4"):
         assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-4), name
 

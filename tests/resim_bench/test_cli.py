@@ -15,10 +15,10 @@ import torch
 import torchvision
 
 import tables
-from pretrain import monitor
 from resim_bench import backbone, cli, evidence, experiments, record
 from resim_bench.cli import datasets
 from resim_bench.data import scenes
+from resim_bench.harness import runs, trace
 from resim_bench.machine import doctor as machine_doctor
 from resim_bench.machine import estimate, timing
 
@@ -409,9 +409,10 @@ def test_figures(units, capsys, tmp_path):
     for name in ("mini-moco-v2", "mini-resim-c4"):
         folder = Path("work_dirs/pretrain", name, "seed-1")
         folder.mkdir(parents=True)
-        readings = dict.fromkeys(monitor.SHOWN, 0.5)
+        (folder / runs.CLAIM).write_text("{}")
+        readings = dict.fromkeys(trace.SHOWN, 0.5)
         lines = [{"iter": 0, "spread": 0.4}, {"iter": 2} | readings]
-        (folder / monitor.FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (folder / trace.MONITOR).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert cli.main(["figure", "monitor", "monitor.svg"]) == 0
     assert all(word in Path("monitor.svg").read_text() for word in ("mini-resim-c4, seed-1", "correspondence", "knn"))
     assert cli.main(["figure", "mini", "mini.pdf"]) == 2

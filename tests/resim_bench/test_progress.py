@@ -11,7 +11,7 @@ from mmengine.registry import DATASETS, MODELS
 from torch import nn
 from torch.utils.data import Dataset
 
-from resim_bench.harness import checkpoint, progress
+from resim_bench.harness import checkpoint, progress, trace
 from resim_bench.harness.runner import build_runner
 from tests.host_reads import HostReads
 
@@ -88,8 +88,8 @@ def test_lines_show_means_over_their_interval(build, tmp_path, capsys):
         assert value(line, "images/s") == pytest.approx(BATCH / value(line, "time"), rel=0.05)
     names = re.findall(r"(\S+): ", lines[0])
     assert names == ["lr", "eta", "time", "data_time", "images/s", "memory", "loss", "loss_x", "top1"]
-    assert [entry["iter"] for entry in progress.read(tmp_path / "run")] == list(expected)
-    assert progress.read(tmp_path / "run")[1]["top1"] == 2
+    assert [entry["iter"] for entry in trace.progress(tmp_path / "run")] == list(expected)
+    assert trace.progress(tmp_path / "run")[1]["top1"] == 2
 
 
 def test_images_a_second_are_those_of_all_processes(build, monkeypatch, capsys):

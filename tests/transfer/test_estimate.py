@@ -6,7 +6,7 @@ import pytest
 
 from resim_bench.data import photographs
 from resim_bench.errors import UserError
-from resim_bench.harness import progress
+from resim_bench.harness import trace
 from resim_bench.machine import estimate as machine
 from tests.transfer.conftest import TINY, TINY_COCO
 from transfer import estimate, hooks, protocols
@@ -19,13 +19,13 @@ def _few(monkeypatch):
     """Three iterations, of which two count: 1.0 and 1.4 seconds long, 0.2 and 0.4 of them spent loading."""
     monkeypatch.setattr(machine, "WHOLE", 2)
     monkeypatch.setattr(estimate, "TESTED", 2)
-    read = progress.read
+    read = trace.progress
 
     def as_if(run_dir):
         times = ((9.0, 8.0), (1.0, 0.2), (1.4, 0.4))
         return [line | {"time": t, "data_time": d} for line, (t, d) in zip(read(run_dir), times, strict=True)]
 
-    monkeypatch.setattr(progress, "read", as_if)
+    monkeypatch.setattr(trace, "progress", as_if)
 
 
 def test_a_probe_tells_the_whole_run(devkit, monkeypatch):

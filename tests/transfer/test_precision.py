@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from resim_bench import record
 from resim_bench.errors import UserError
-from resim_bench.harness import progress
+from resim_bench.harness import trace
 from tests.transfer.conftest import TINY, TINY_COCO
 from tests.transfer.helpers import detector, resolved
 from transfer import protocols, train
@@ -57,7 +57,7 @@ def losses(precision, devkit, backbone_path, work_dir):
     options = TINY | {"max_iters": 2, "default_hooks.logger.interval": 1, "precision": precision}
     path = train.run("mini-voc-full", backbone_path, data=devkit, work_dir=work_dir, cfg_options=options)
     (run_dir,) = (work_dir / "transfer").glob("*/*/*")
-    return [line["loss"] for line in progress.read(run_dir)], record.read(path)["transfer"]
+    return [line["loss"] for line in trace.progress(run_dir)], record.read(path)["transfer"]
 
 
 def test_bfloat16_trains_as_float32_does_and_is_recorded(devkit, backbone_path, tmp_path):

@@ -1,0 +1,68 @@
+"""What a run writes of itself while it trains, read without torch: progress lines, a monitor's readings, its state."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from resim_bench import files
+from resim_bench.harness import runs
+
+SCALARS = "*/vis_data/scalars.json"  # in a run's directory, one for each time that it was started
+MONITOR = "monitor.jsonl"  # a line per reading
+SHOWN = ("cells", "knn", "correspondence", "spread", "loss_instance")  # of a reading, in a figure
+FINISHED, RUNNING, STOPPED = "finished", "running", "stopped"
+
+Lines = list[dict[str, float]]
+
+
+class Run(NamedTuple):
+    """A run of a work directory: its room (`pretrain`, `transfer` or `probe`), its name, and how far it is.
+
+    `said` is when it last wrote something, seconds since 1970; 0 before it did.
+    """
+
+    folder: Path
+    room: str
+    name: str
+    state: str
+    said: float
+
+
+def lines(file: Path) -> Lines:
+    """The lines of a file; without the last one where a kill cut it short."""
+    text = Path(file).read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def progress(run_dir: Path) -> Lines:
+    """The progress lines of a run: `iter`, `lr`, `eta`, `time`, `data_time` and so on."""
+    return _once(lines(file) for file in sorted(Path(run_dir).glob(SCALARS)))
+
+
+def monitored(run_dir: Path) -> Lines:
+    """The readings of a run's monitor; none where it was off."""
+    file = Path(run_dir, MONITOR)
+    return _once([lines(file)]) if file.exists() else []
+
+
+def _once(parts: Iterable[Lines]) -> Lines:
+    """By iteration; of one that was done twice, the last. Tests write lines without any."""
+    by_iter = {line["iter"]: line for part in parts for line in part if "iter" in line}
+    return [by_iter[done] for done in sorted(by_iter)]
+
+
+def found(work_dir: Path) -> list[Run]:
+    """The runs of a work directory, the one that last wrote something first."""
+    each = [_run(Path(work_dir), claim.parent) for claim in Path(work_dir).glob(f"*/**/{runs.CLAIM}")]
+    return sorted(each, key=lambda run: (-run.said, run.room, run.name))
+
+
+def _run(work_dir: Path, run_dir: Path) -> Run:
+    room, *inside = run_dir.relative_to(work_dir).parts
+    record = (work_dir / "records").joinpath(*inside[:-1], f"{inside[-1]}.json")
+    output = run_dir / "backbone.safetensors" if room == "pretrain" else record
+    state = FINISHED if output.exists() else RUNNING if files.is_locked(run_dir / runs.LOCK) else STOPPED
+    written = [*run_dir.glob(SCALARS), *run_dir.glob(MONITOR)]
+    said = max((file.stat().st_mtime for file in written), default=0.0)
+    return Run(run_dir, room, ", ".join(inside), state, said)

@@ -1,5 +1,6 @@
 """Records beside the reported numbers: one tidy frame, the only source of everything that is printed."""
 
+import functools
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -39,7 +40,8 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     `details` is `{seed of the pre-training: detail of the record of its first transfer, or None}`.
 
     Of AP there is what errors cost, as far as the records say it: `costs` is `{IoU: {name of record.ERRORS: (mean,
-    std)}}`, the mean and `std` as above, of `costed` trials; empty and 0 of other metrics.
+    std)}}`, the mean and `std` as above, of `costed` trials; empty and 0 of other metrics. `by_iou` is the same AP at
+    each threshold, `{IoU in per cent: (mean, std)}`.
 
     `ran` is the id that the records are from: the row's `pretrain` or, where only the authors' weights have been
     through the transfer, `released`; never both. `deviations` is a tuple of sentences like `pretrain.epochs 200 → 1`,
@@ -186,7 +188,8 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         verdict = compare.NO_CHECKPOINT if row.unavailable else compare.UNVERIFIED
     else:
         verdict = compare.NO_VERDICT
-    costs, costed = _costs(trials, KINDS.get(metric))
+    kind = KINDS.get(metric)
+    costs, costed = _costs(trials, kind)
     return {
         "table": table.id,
         "row": number,
@@ -206,6 +209,7 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         "costs": costs,
         "costed": costed,
         "details": {trial["pretrain"]["seed"]: trial.get("detail") for trial in reversed(trials)},
+        "by_iou": _spreads(_details(trials, kind, "by_iou")),
         "trials": ours.trials,
         "pretrainings": ours.pretrainings,
         "difference": difference,
@@ -230,21 +234,30 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
 
 def _costs(trials: list[dict], kind: str | None) -> tuple[dict[str, dict[str, tuple[float, float]]], int]:
     """What errors cost of a kind of AP, and in how many of the trials that is known."""
-    by_pretraining = defaultdict(list)
+    found = _details(trials, "errors", kind)
+    ious = next(iter(found.values()))[0] if found else ()
+    costs = {iou: _spreads({seed: [of[iou] for of in each] for seed, each in found.items()}) for iou in ious}
+    return costs, sum(map(len, found.values()))
+
+
+def _details(trials: list[dict], *place: str | None) -> dict[int, list[dict]]:
+    """What the records' details have at a place, by the seed of the pre-training; nothing of records without it."""
+    found = defaultdict(list)
     for trial in trials:
-        found = trial.get("detail", {}).get("errors", {}).get(kind)
-        if found:
-            by_pretraining[trial["pretrain"]["seed"]].append(found)
-    if not by_pretraining:
-        return {}, 0
-    costs = {
-        iou: {
-            name: compare.spread([[costs[iou][name] for costs in of] for of in by_pretraining.values()])[:2]
-            for name in records_of_trials.ERRORS
-        }
-        for iou in next(iter(by_pretraining.values()))[0]
+        inside = functools.reduce(lambda node, name: node.get(name, {}), place, trial.get("detail", {}))
+        if inside:
+            found[trial["pretrain"]["seed"]].append(inside)
+    return found
+
+
+def _spreads(found: dict[int, list[dict]]) -> dict[str, tuple[float, float]]:
+    """Mean and spread of each name that all have."""
+    names = next(iter(found.values()))[0] if found else ()
+    return {
+        name: compare.spread([[of[name] for of in each] for each in found.values()])[:2]
+        for name in names
+        if all(name in of for each in found.values() for of in each)
     }
-    return costs, sum(map(len, by_pretraining.values()))
 
 
 def _each(trials: list[dict], key: str) -> str:

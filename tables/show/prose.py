@@ -154,6 +154,22 @@ def _name(line, tables: dict[str, Table], several: bool) -> str:
     return line.name + (f" ({tables[line.table].short})" if several else "")
 
 
+def on_numbers(frame: pd.DataFrame) -> list[str]:
+    """How many of the papers' numbers are verified, how many rows, and what the others are: clauses of a sentence."""
+    numbers = frame[frame.reported.notna()]
+    verified = numbers.verdict.isin(COMPARED)
+    tables = load_tables()
+    printed = [numbers.table.map(lambda id: tables[id].beside or id), numbers.row]  # side by side is one printed row
+    rows = verified.groupby(printed).all()
+    counts = Counter(numbers.verdict)
+    found = [f"{counts[verdict]} {verdict}" for verdict in COMPARED if counts[verdict]]
+    clauses = [f"{verified.sum()} of {len(numbers)} numbers verified"]
+    clauses.append(f"{rows.sum()} of {len(rows)} rows" + (f" ({', '.join(found)})" if found else ""))
+    clauses += [f"{counts[DEVIATES]} deviate and are not compared"] * bool(counts[DEVIATES])
+    clauses += [f"{counts[NO_CHECKPOINT]} have no public checkpoint"] * bool(counts[NO_CHECKPOINT])
+    return clauses
+
+
 # ---------------------------------------------------------------- what stands behind each row
 
 
@@ -162,18 +178,34 @@ def _details(table: Table, frame: pd.DataFrame, several: bool) -> list[Item]:
     titled = f"{table.short}: " if several else ""
     items = [("•", f"{titled}The paper's numbers are from {table.source}.")] if table.reports else []
     for number, row in enumerate(table.rows):
-        head = heads.loc[number]
-        sentences = [_what_ran(table, row, head) if head.trials else _what_is_missing(table, row)]
-        sentences += [f"{row.source[0].upper()}{row.source[1:]}"] if row.source else []
-        sentences += [f"Copied from {row.copied_from}"] if row.copied_from else []
-        if row.protocol:
-            of = f"{row.protocol} as {table.one}" if row.protocol == "same" and table.one else row.protocol
-            sentences.append(f"Protocol {of}, {row.evidence} ({row.witness})")
-        if row.recipe:
-            sentences.append(f"Recipe {row.recipe}" + (f": {row.why}" if row.why else ""))
+        facts = behind(table, row, heads.loc[number])
+        sentences = [f"{about} {fact}".strip() for about, fact in facts.items() if about not in UNNAMED]
+        sentences = [facts[about] for about in UNNAMED if about in facts] + sentences
         beside = f" ({table.short})" if several else ""
         items.append(("•", f"{row.name}{beside}: {'. '.join(sentences)}."))
     return items
+
+
+UNNAMED = ("Run", "To run", "Source")  # of what stands behind a number: what needs no name before it
+
+
+def behind(table: Table, row: Row, line) -> dict[str, str]:
+    """What stands behind a number of a row, a fact per name, each without its full stop.
+
+    Args:
+        line: of the frame, of that row.
+    """
+    facts = {"Run": _what_ran(table, row, line)} if line.trials else {"To run": _what_is_missing(table, row)}
+    if row.source:
+        facts["Source"] = f"{row.source[0].upper()}{row.source[1:]}"
+    if row.copied_from:
+        facts["Copied from"] = row.copied_from
+    if row.protocol:
+        of = f"{row.protocol} as {table.one}" if row.protocol == "same" and table.one else row.protocol
+        facts["Protocol"] = f"{of}, {row.evidence} ({row.witness})"
+    if row.recipe:
+        facts["Recipe"] = row.recipe + (f": {row.why}" if row.why else "")
+    return facts
 
 
 def _what_ran(table: Table, row: Row, head) -> str:
@@ -217,12 +249,13 @@ def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
     tested += "secondary ones share 5 % (Holm)."
     items = [("", f"All {len(ran)} seeds of the study have run. {tested}")]
     for claim, found in itertools.groupby(frame.attrs[JUDGED][study.id], key=lambda judged: judged.claim):
-        outcomes = "; ".join(_outcome(judged, table) for judged in found)
+        outcomes = "; ".join(outcome(judged, table) for judged in found)
         items.append(("•", f"{'Primary' if claim.primary else 'Secondary'}: {claim.text}. {outcomes}."))
     return items
 
 
-def _outcome(judged: studies.Judged, table: Table) -> str:
+def outcome(judged: studies.Judged, table: Table) -> str:
+    """What a study found of a claim at one metric, with its numbers."""
     test = judged.found
     correlation = f"{judged.correlation:.2f}".replace("-", "−")
     numbers = f"{layout.difference(test)}, p {_p(test.p)}, n {test.n}, r {correlation}"

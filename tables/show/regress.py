@@ -12,7 +12,7 @@ from resim_bench import evidence, record
 from tables import compare
 from tables.claims import gains
 from tables.collect import collect
-from tables.compare import ABOVE, BELOW, COMPARED, DEVIATES, MATCH, NO_CHECKPOINT
+from tables.compare import ABOVE, BELOW, COMPARED, DEVIATES, MATCH
 from tables.paper import load_paper, load_tables
 from tables.show import prose, terminal
 from tables.show.layout import counted, is_ap, one_decimal
@@ -65,15 +65,8 @@ def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
 def _against_the_paper(frame: pd.DataFrame) -> str:
     numbers = frame[frame.reported.notna()]
     verified = numbers.verdict.isin(COMPARED)
-    tables = load_tables()
-    printed = [numbers.table.map(lambda id: tables[id].beside or id), numbers.row]  # side by side is one printed row
-    rows = verified.groupby(printed).all()
-    counts = Counter(numbers.verdict)
-    found = [f"{counts[verdict]} {verdict}" for verdict in COMPARED if counts[verdict]]
-    text = f"{verified.sum()} of {len(numbers)} numbers verified, {rows.sum()} of {len(rows)} rows"
-    text += f" ({', '.join(found)})" if found else ""
-    text += f"; {counts[DEVIATES]} deviate and are not compared" if counts[DEVIATES] else ""
-    text += f"; {counts[NO_CHECKPOINT]} have no public checkpoint." if counts[NO_CHECKPOINT] else "."
+    first, *others = prose.on_numbers(frame)
+    text = f"{', '.join([first, others[0]])}{''.join(f'; {clause}' for clause in others[1:])}."
     heads = numbers[numbers.metric.map(is_ap)].drop_duplicates(["table", "row"])
     deviating = prose.deviating(heads, lambda line: f"{line.name} ({line.table})")
     return _block("Against the paper", [("", text), *deviating], _grid(numbers[verified & (numbers.verdict != MATCH)]))

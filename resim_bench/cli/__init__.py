@@ -26,6 +26,7 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench import moco_v2_200ep_pretrain.pth.tar --as given-moco-v2
   resim-bench judge mini-moco-v2                          what its features are worth, before any detector
   resim-bench tables                                      the paper's tables beside our numbers
+  resim-bench report                                      all of it as one page for a browser
   resim-bench score work_dirs/records/…/pretrain-0_transfer-0.json    AP by IoU, class and size, without a training
   resim-bench plan in100-voc voc-full                     how long a table or a protocol takes on this machine
   resim-bench slurm in100-voc --gpus 8 > in100.sh         the same as jobs of a cluster: bash in100.sh
@@ -168,6 +169,10 @@ def build_parser() -> Parser:
     tables.add_argument("--errors", action="store_true", help="what each kind of error of a detector costs, in AP")
     tables.add_argument(
         "--readings", action="store_true", help="how well readings predict frozen AP (default: of all backbones)"
+    )
+    report = command("report", results.write_page, "write what holds, why, and how runs go as one page", [place])
+    report.add_argument(
+        "file", nargs="?", type=a_path, metavar="FILE.html", help="what to write (default: report.html in --work-dir)"
     )
     command(
         "score", results.score, "measure a transfer's detections again, and say whether its record's numbers come out"

@@ -2,10 +2,11 @@
 
 import sys
 import textwrap
+from datetime import UTC, datetime
 
 from resim_bench import evidence, experiments
 from resim_bench.errors import UserError
-from resim_bench.harness import trace
+from resim_bench.harness import runs, trace
 
 
 def list_ids(args) -> None:
@@ -61,6 +62,17 @@ def print_tables(args) -> int:
     return code
 
 
+def write_page(args) -> None:
+    """Write all that is known as one page for a browser."""
+    import tables
+    from tables.page import page
+
+    file = args.file or args.work_dir / "report.html"
+    frame = tables.collect(evidence.read_all(args.work_dir / "records", tables.RECORDS))
+    page.write(frame, trace.found(args.work_dir), runs.commit(), datetime.now(UTC), file)
+    print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB): open it in a browser")
+
+
 def score(args) -> int:
     """Measure a transfer's detections again; 1 where the numbers are not the record's."""
     from transfer import score
@@ -90,10 +102,10 @@ def draw(args) -> None:
         scenes.write_sheet(args.file)
     elif chosen == "monitor":
         names = {run.name: run.folder for run in trace.found(args.work_dir)}
-        runs = {name: lines for name in sorted(names) if (lines := trace.monitored(names[name]))}
-        if not runs:
+        monitored = {name: lines for name in sorted(names) if (lines := trace.monitored(names[name]))}
+        if not monitored:
             raise UserError(f"no run in {args.work_dir} was monitored: pretrain with --cfg-options monitor.every=1")
-        tables.draw_curves(runs, trace.SHOWN, args.file)
+        tables.draw_curves(monitored, trace.SHOWN, args.file)
     elif chosen == "readings":
         records = evidence.read_all(args.work_dir / "records", tables.RECORDS)
         tables.draw_readings(tables.readings(records), args.file)

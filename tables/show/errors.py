@@ -44,13 +44,17 @@ def errors(frame: pd.DataFrame, only: Sequence[str] | None = None) -> str:
         UserError: there is no such table.
     """
     lines = frame[frame.metric.isin(KINDS)]
-    costed = lines[lines.costed > 0]
-    # what an earlier table shows, too, does not make a later one worth showing
-    first = set(costed.drop_duplicates(["pretrain", "transfer"]).table)
-    tables = chosen(frame, only) if only else [table for id, table in load_tables().items() if id in first]
+    tables = chosen(frame, only) if only else with_costs(frame)
     blocks = [_block(table, lines[lines.table == table.id]) for table in tables]
-    last = LEGEND if costed.table.isin([table.id for table in tables]).any() else f"N{_nothing(tables)[1:]}."
+    costed = lines[lines.costed > 0].table.isin([table.id for table in tables]).any()
+    last = LEGEND if costed else f"N{nothing(tables)[1:]}."
     return "\n\n\n".join([*blocks, terminal.item("", last)]) + "\n"
+
+
+def with_costs(frame: pd.DataFrame) -> list[Table]:
+    """The tables with records that say what errors cost; what an earlier one shows, too, makes no later one of them."""
+    first = set(frame[frame.costed > 0].drop_duplicates(["pretrain", "transfer"]).table)
+    return [table for id, table in load_tables().items() if id in first]
 
 
 def draw_errors(frame: pd.DataFrame, id: str, file: Path) -> None:
@@ -64,13 +68,14 @@ def draw_errors(frame: pd.DataFrame, id: str, file: Path) -> None:
     for line in frame[(frame.table == table.id) & (frame.costed > 0)].itertuples():
         iou = min(line.costs, key=float)
         of_row = [line.costs[iou][name] for name in ERRORS[1:]]
-        panels.setdefault(_heading(line, iou), {})[_label(line)] = of_row
+        panels.setdefault(heading(line, iou), {})[_label(line)] = of_row
     if not panels:
-        raise UserError(f"{_nothing([table])}: run a transfer of the table first")
+        raise UserError(f"{nothing([table])}: run a transfer of the table first")
     draw_bars(panels, [name.replace("_", "\n") for name in ERRORS[1:]], "AP that it costs, per cent", file)
 
 
-def _nothing(tables: Sequence[Table]) -> str:
+def nothing(tables: Sequence[Table]) -> str:
+    """What is said where no record of these says what errors cost."""
     of = f" of {', '.join(table.id for table in tables)}" if tables else ""
     return f"no record{of} says what errors cost: those of transfers from now on do"
 
@@ -94,7 +99,7 @@ def _grid(lines: pd.DataFrame) -> list[str]:
     for line in lines.itertuples():
         for iou, costs in line.costs.items():
             means, spreads = zip(*(costs[name] for name in COLUMNS), strict=True)
-            block = blocks.setdefault(_heading(line, iou), [])
+            block = blocks.setdefault(heading(line, iou), [])
             block.append(["  " + _label(line), *map(layout.one_decimal, means), str(line.costed)])
             if not math.isnan(spreads[0]):
                 block.append(["    ±", *map(layout.one_decimal, spreads), ""])
@@ -106,6 +111,7 @@ def _label(line) -> str:
     return terminal.plain(line.name.removesuffix(f" ({line.group})"))
 
 
-def _heading(line, iou: str) -> str:
+def heading(line, iou: str) -> str:
+    """Of which rows, of boxes or masks, at which IoU."""
     kind = {"box": "boxes", "mask": "masks"}[KINDS[line.metric]]
     return ", ".join([*[line.group] * bool(line.group), f"{kind} at IoU {iou}"])

@@ -179,23 +179,26 @@ def _details(table: Table, frame: pd.DataFrame, several: bool) -> list[Item]:
     items = [("•", f"{titled}The paper's numbers are from {table.source}.")] if table.reports else []
     for number, row in enumerate(table.rows):
         facts = behind(table, row, heads.loc[number])
-        sentences = [f"{about} {fact}".strip() for about, fact in facts.items() if about not in UNNAMED]
-        sentences = [facts[about] for about in UNNAMED if about in facts] + sentences
+        if "Run" in facts:
+            sentences = [f"{facts.pop('Run')}, on {facts.pop('Device')}, commit {facts.pop('Commit')}"]
+            if "Difference" in facts:
+                sentences[0] += f"; {table.heading(heads.loc[number].metric)} {facts.pop('Difference')}"
+        else:
+            sentences = [facts.pop("To run")]
+        sentences += [facts.pop("Source")] if "Source" in facts else []
+        sentences += [f"{about} {fact}" for about, fact in facts.items()]
         beside = f" ({table.short})" if several else ""
         items.append(("•", f"{row.name}{beside}: {'. '.join(sentences)}."))
     return items
 
 
-UNNAMED = ("Run", "To run", "Source")  # of what stands behind a number: what needs no name before it
-
-
 def behind(table: Table, row: Row, line) -> dict[str, str]:
-    """What stands behind a number of a row, a fact per name, each without its full stop.
+    """What stands behind a number of a row, a fact per name, without a full stop.
 
     Args:
         line: of the frame, of that row.
     """
-    facts = {"Run": _what_ran(table, row, line)} if line.trials else {"To run": _what_is_missing(table, row)}
+    facts = _run(row, line) if line.trials else {"To run": _what_is_missing(table, row)}
     if row.source:
         facts["Source"] = f"{row.source[0].upper()}{row.source[1:]}"
     if row.copied_from:
@@ -208,15 +211,16 @@ def behind(table: Table, row: Row, line) -> dict[str, str]:
     return facts
 
 
-def _what_ran(table: Table, row: Row, head) -> str:
-    trials = layout.counted(head.trials, "trial")
-    theirs = head.ran.startswith("given-")
-    weights = "the released weights" if theirs else layout.counted(head.pretrainings, "pre-training")
-    text = f"{head.ran} under {row.transfer}, {trials} of {weights}, on {head.devices}, commit {head.commits}"
-    if head.verdict in COMPARED:
-        low, difference, high = (layout.one_decimal(v, signed=True) for v in (head.low, head.difference, head.high))
-        text += f"; {table.heading(head.metric)} {difference} to the paper, 95 % {low} … {high}"
-    return text
+def _run(row: Row, line) -> dict[str, str]:
+    trials = layout.counted(line.trials, "trial")
+    theirs = line.ran.startswith("given-")
+    weights = "the released weights" if theirs else layout.counted(line.pretrainings, "pre-training")
+    facts = {"Run": f"{line.ran} under {row.transfer}, {trials} of {weights}"}
+    facts |= {"Device": line.devices, "Commit": line.commits}
+    if line.verdict in COMPARED:
+        low, difference, high = (layout.one_decimal(v, signed=True) for v in (line.low, line.difference, line.high))
+        facts["Difference"] = f"{difference} to the paper, 95 % {low} … {high}"
+    return facts
 
 
 def _what_is_missing(table: Table, row: Row) -> str:
@@ -258,12 +262,13 @@ def outcome(judged: studies.Judged, table: Table) -> str:
     """What a study found of a claim at one metric, with its numbers."""
     test = judged.found
     correlation = f"{judged.correlation:.2f}".replace("-", "−")
-    numbers = f"{layout.difference(test)}, p {_p(test.p)}, n {test.n}, r {correlation}"
+    numbers = f"{layout.difference(test)}, p {p_value(test.p)}, n {test.n}, r {correlation}"
     heading = judged.metric if judged.metric in QUANTITIES else table.heading(judged.metric)
     return f"{heading} {judged.verdict}: {numbers}"
 
 
-def _p(value: float) -> str:
+def p_value(value: float) -> str:
+    """As it is printed."""
     return f"{value:.2g}" if value >= 0.0001 else "< 0.0001"
 
 

@@ -43,6 +43,7 @@ class Scale(NamedTuple):
     end: float
 
     def __call__(self, value: float) -> float:
+        """Where a value is; one beyond the ends is there."""
         share = (value - self.low) / (self.high - self.low)
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
 
@@ -56,13 +57,14 @@ def ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
 
 
-def interval(mean: float, low: float, high: float, reach: float, bound: float = 0.0, mark: str = "") -> Markup:
-    """A mean and its interval on −reach … +reach, against zero and, where there is one, against ± bound.
+def interval(found: tuple[float, float, float], reach: float, bound: float = 0.0, mark: str = "") -> Markup:
+    """A mean and its interval (mean, low, high) on −reach … +reach, against zero and ± bound, where there is one.
 
     Without a mean only what it will be held against. An end beyond the reach is an arrow.
     """
+    mean, low, high = found
     place = Scale(-reach, reach, 3.0, 97.0)
-    parts = []
+    parts = [tag("path", d="M3 7H97", class_="axis")]
     if bound:
         left = place(-bound)
         parts.append(
@@ -112,14 +114,16 @@ def strips(rows: Sequence[Strip], label: str, reach: Sequence[float]) -> Markup:
     """
     marks = ticks(min(reach), max(reach))
     place = Scale(marks[0], marks[-1], 8.0, WIDTH - 8.0)
-    y, parts, joined, group = 0.0, [], [], ""
+    y, group = 0.0, ""
+    parts: list[Markup] = []
+    joined: list[list[str]] = []
     lines: dict[int, list[str]] = {}
     for row in rows:
         if row.group != group:
             joined += lines.values()
             lines, group = {}, row.group
-            y += 20
-            parts.append(tag("text", row.group, x=0, y=y - 6, class_="group"))
+            y += 26
+            parts.append(tag("text", row.group, x=0, y=y - 9, class_="group"))
         parts.append(tag("text", row.label, x=0, y=y + 10))
         y += 21
         for seed, value in sorted(row.values.items()):
@@ -137,10 +141,10 @@ def strips(rows: Sequence[Strip], label: str, reach: Sequence[float]) -> Markup:
     return _drawing("chart", WIDTH, y + 18, label, *grid, *paths, *parts, *axis)
 
 
-def bar(value: float, most: float, style: int = 0) -> Markup:
+def bar(value: float, most: float) -> Markup:
     """A bar from zero, beside the number that it is of."""
     width = max(0.0, 100 * value / most) if most > 0 else 0.0
-    return _drawing("bar", 100, 6, "", tag("rect", width=width, height=6, class_=f"b{style % STYLES}"))
+    return _drawing("bar", 100, 6, "", tag("rect", width=width, height=6))
 
 
 def curves(series: Series, label: str, x_name: str, zero: bool = False) -> Markup:
@@ -152,7 +156,7 @@ def curves(series: Series, label: str, x_name: str, zero: bool = False) -> Marku
     points = [point for of_one in series.values() for point in of_one if all(map(math.isfinite, point))]
     xs, ys = zip(*points, strict=True)
     across, up = ticks(min(xs), max(xs), 4), ticks(min(ys + (0.0,) * zero), max(ys + (0.0,) * zero), 4)
-    x = Scale(min(xs), max(max(xs), min(xs) + 1), 44.0, WIDTH - 12.0)
+    x = Scale(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1, 44.0, WIDTH - 12.0)
     y = Scale(up[0], up[-1], 140.0, 8.0)
     parts = []
     for mark in up:
@@ -167,7 +171,8 @@ def curves(series: Series, label: str, x_name: str, zero: bool = False) -> Marku
     parts.append(tag("text", x_name, x=WIDTH - 12, y=170, class_="end"))
     for number, of_one in enumerate(series.values()):
         path = "L".join(f"{_short(x(a))} {_short(y(b))}" for a, b in of_one if math.isfinite(a) and math.isfinite(b))
-        parts.append(tag("path", d=f"M{path}", class_=f"line l{number % STYLES}") if path else "")
+        if path:
+            parts.append(tag("path", d=f"M{path}", class_=f"line l{number % STYLES}"))
     return _drawing("chart", WIDTH, 174, label, *parts)
 
 

@@ -6,7 +6,6 @@ without its script, which filters, copies and saves.
 
 import base64
 import hashlib
-import json
 import math
 import numbers
 import re
@@ -36,11 +35,12 @@ from tables.show.report import chosen, render
 HERE = Path(__file__).parent
 VERDICTS = (*COMPARED, DEVIATES, UNVERIFIED, NO_CHECKPOINT)
 KEY = {  # differences that a verdict stands for, in bounds
-    MATCH: charts.interval(0.2, -0.4, 0.8, 2.0, 1.0, MATCH),
-    INCONCLUSIVE: charts.interval(0.6, -0.2, 1.4, 2.0, 1.0, INCONCLUSIVE),
-    BELOW: charts.interval(-1.5, -1.8, -1.2, 2.0, 1.0, BELOW),
-    ABOVE: charts.interval(1.5, 1.2, 1.8, 2.0, 1.0, ABOVE),
+    MATCH: charts.interval((0.2, -0.4, 0.8), 2.0, 1.0, MATCH),
+    INCONCLUSIVE: charts.interval((0.6, -0.2, 1.4), 2.0, 1.0, INCONCLUSIVE),
+    BELOW: charts.interval((-1.5, -1.8, -1.2), 2.0, 1.0, BELOW),
+    ABOVE: charts.interval((1.5, 1.2, 1.8), 2.0, 1.0, ABOVE),
 }
+Points = list[tuple[float, float]]
 LONGEST = 2000  # characters of a text that a record may have made long
 RUNS = 24  # with curves, those that last wrote something
 ABOUT_STEPS = ("iter", "step", "lr", "eta", "time", "data_time", "images/s", "memory")  # what is no loss or accuracy
@@ -88,7 +88,7 @@ def page(frame: pd.DataFrame, runs: Sequence[trace.Run], commit: str, made: date
         style=Markup(style),
         script=Markup(script),
         digests={"style": _digest(style), "script": _digest(script)},
-        clauses=prose.on_numbers(frame),
+        verified=prose.on_numbers(frame),
         found=list(_found(frame)),
         commit=commit,
         made=made,
@@ -96,7 +96,7 @@ def page(frame: pd.DataFrame, runs: Sequence[trace.Run], commit: str, made: date
         overview=[_overview(table, numbers_of_papers) for table in papers],
         papers=[_table(table, frame) for table in papers],
         ours=[_table(table, frame) for table in tables if not table.reports and table.id not in of_studies],
-        key={"open": charts.interval(*[math.nan] * 3, 2.0, 1.0)} | KEY,
+        key={"open": charts.interval((math.nan, math.nan, math.nan), 2.0, 1.0)} | KEY,
         sample=charts.sample,
         legend=prose.legend(papers[0].paper),
         statements=prose.on_claims(frame, "reported", "ours"),
@@ -213,7 +213,7 @@ def _table(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
 
 def _cell(table: Table, line, paper: layout.Number | None, ours: layout.Number | None) -> dict[str, Any]:
     row, bound = table.rows[line.row], table.noise(line.metric).bound
-    gauge = charts.interval(line.difference, line.low, line.high, 2 * bound, bound, line.verdict)
+    gauge = charts.interval((line.difference, line.low, line.high), 2 * bound, bound, line.verdict)
     facts = {}
     if paper and not math.isnan(line.reported):
         facts["Paper"] = f"{paper.value} {f'({paper.delta} to {table.delta_to})' if paper.delta else ''}"
@@ -246,7 +246,7 @@ def _further(table: Table, by_place: dict, number: int, elsewhere: Sequence[str]
     return [
         {
             "text": layout.difference(versus[label]) if label in versus else "",
-            "interval": charts.interval(*versus[label][:3], reach) if label in versus else "",
+            "interval": charts.interval(versus[label][:3], reach) if label in versus else "",
         }
         for label in table.differences
     ]
@@ -299,7 +299,7 @@ def _study(study: studies.Study, frame: pd.DataFrame, editions: Sequence[studies
                 "heading": table.heading(one.metric),
                 "difference": layout.difference(one.found),
                 "p": prose.p_value(one.found.p),
-                "interval": charts.interval(*one.found[:3], most),
+                "interval": charts.interval(one.found[:3], most),
             }
             for one in judged
         ],
@@ -325,13 +325,12 @@ def _errors(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
         label = line.name.removesuffix(f" ({line.group})")
         for iou, costs in line.costs.items():
             block = blocks.setdefault(errors.heading(line, iou), [])
-            cells = [{"value": layout.one_decimal(costs[name][0]), "cost": costs[name][0]} for name in ERRORS]
-            block.append({"label": label, "cells": cells, "trials": line.costed, "style": len(block)})
+            block.append({"label": label, "means": [costs[name][0] for name in ERRORS], "trials": line.costed})
     for block in blocks.values():
-        most = max(cell["cost"] for row in block for cell in row["cells"][1:])
+        most = max(cost for row in block for cost in row["means"][1:])
         for row in block:
-            for cell in row["cells"][1:]:
-                cell["bar"] = charts.bar(cell["cost"], most, row["style"])
+            bars = ["", *(charts.bar(cost, most) for cost in row["means"][1:])]
+            row["cells"] = list(zip(map(layout.one_decimal, row["means"]), bars, strict=True))
     names = [" ".join((*errors.COLUMNS[name].over, errors.COLUMNS[name].title)) for name in ERRORS]
     return {"id": table.id, "title": table.title, "names": names, "blocks": blocks, "gains": _gains(table, frame)}
 
@@ -341,7 +340,7 @@ def _gains(table: Table, frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     paper = load_paper(table.paper)
     lines = frame[(frame.table == table.id) & frame.metric.map(layout.is_ap) & (frame.verdict != DEVIATES)]
     by_place = {(line.row, line.metric): line.by_iou for line in lines.itertuples() if line.by_iou}
-    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    found: dict[str, dict[str, Points]] = {}
     for line in lines.itertuples():
         base = by_place.get((table.number(paper.baseline, line.group), line.metric))
         if line.label.startswith(paper.method) and line.by_iou and base:
@@ -361,7 +360,8 @@ def _gains(table: Table, frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
 def _run(run: trace.Run) -> dict[str, Any]:
     """How far a run is, and its curves: losses, accuracies, and what its monitor read."""
     progress = trace.progress(run.folder)
-    losses, others = {}, {}
+    losses: dict[str, Points] = {}
+    others: dict[str, Points] = {}
     for name in dict.fromkeys(name for line in progress for name in line if name not in ABOUT_STEPS):
         of_one = charts.thinned([(line["iter"], line[name]) for line in progress if name in line])
         (losses if name.startswith("loss") else others)[name] = of_one

@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -154,20 +155,31 @@ def _name(line, tables: dict[str, Table], several: bool) -> str:
     return line.name + (f" ({tables[line.table].short})" if several else "")
 
 
-def on_numbers(frame: pd.DataFrame) -> list[str]:
-    """How many of the papers' numbers are verified, how many rows, and what the others are: clauses of a sentence."""
+class Verified(NamedTuple):
+    """How many of the papers' numbers are verified, how many whole rows, what was found, and what the others are."""
+
+    numbers: str
+    rows: str
+    found: str
+    others: list[str]
+
+
+def on_numbers(frame: pd.DataFrame) -> Verified:
+    """The clauses of a sentence on all numbers of the papers."""
     numbers = frame[frame.reported.notna()]
     verified = numbers.verdict.isin(COMPARED)
     tables = load_tables()
     printed = [numbers.table.map(lambda id: tables[id].beside or id), numbers.row]  # side by side is one printed row
     rows = verified.groupby(printed).all()
     counts = Counter(numbers.verdict)
-    found = [f"{counts[verdict]} {verdict}" for verdict in COMPARED if counts[verdict]]
-    clauses = [f"{verified.sum()} of {len(numbers)} numbers verified"]
-    clauses.append(f"{rows.sum()} of {len(rows)} rows" + (f" ({', '.join(found)})" if found else ""))
-    clauses += [f"{counts[DEVIATES]} deviate and are not compared"] * bool(counts[DEVIATES])
-    clauses += [f"{counts[NO_CHECKPOINT]} have no public checkpoint"] * bool(counts[NO_CHECKPOINT])
-    return clauses
+    others = [f"{counts[DEVIATES]} deviate and are not compared"] * bool(counts[DEVIATES])
+    others += [f"{counts[NO_CHECKPOINT]} have no public checkpoint"] * bool(counts[NO_CHECKPOINT])
+    return Verified(
+        f"{verified.sum()} of {len(numbers)} numbers verified",
+        f"{rows.sum()} of {len(rows)} rows",
+        ", ".join(f"{counts[verdict]} {verdict}" for verdict in COMPARED if counts[verdict]),
+        others,
+    )
 
 
 # ---------------------------------------------------------------- what stands behind each row

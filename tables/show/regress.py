@@ -65,8 +65,9 @@ def regress(new_root: Path, kept_root: Path) -> tuple[str, int]:
 def _against_the_paper(frame: pd.DataFrame) -> str:
     numbers = frame[frame.reported.notna()]
     verified = numbers.verdict.isin(COMPARED)
-    first, *others = prose.on_numbers(frame)
-    text = f"{', '.join([first, others[0]])}{''.join(f'; {clause}' for clause in others[1:])}."
+    said = prose.on_numbers(frame)
+    text = f"{said.numbers}, {said.rows}{f' ({said.found})' if said.found else ''}"
+    text = f"{'; '.join([text, *said.others])}."
     heads = numbers[numbers.metric.map(is_ap)].drop_duplicates(["table", "row"])
     deviating = prose.deviating(heads, lambda line: f"{line.name} ({line.table})")
     return _block("Against the paper", [("", text), *deviating], _grid(numbers[verified & (numbers.verdict != MATCH)]))

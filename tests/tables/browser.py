@@ -113,9 +113,9 @@ class Page:
 
     def click(self, selector: str) -> None:
         """The pointer, in the middle of an element."""
-        script = """(() => {{ const e = document.querySelector({0}); e.scrollIntoView({{block: "center", behavior: "instant"}});
-            const box = e.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] }})()"""
-        x, y = self.run(script.format(json.dumps(selector)))
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.run(f"{found}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        x, y = self.run(f"(box => [box.x + box.width / 2, box.y + box.height / 2])({found}.getBoundingClientRect())")
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
@@ -135,7 +135,11 @@ def started(profile: Path) -> Iterator[Page]:
     words = f'exec 3<&{theirs} 4>&{answers}; exec "$0" "$@"'
     command = ["bash", "-c", words, PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
     process = subprocess.Popen(
-        command, pass_fds=(theirs, answers), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        pass_fds=(theirs, answers),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     os.close(theirs)
     os.close(answers)

@@ -228,7 +228,7 @@ def _cell(table: Table, line, paper: layout.Number | None, ours: layout.Number |
         "paper": paper,
         "ours": ours,
         "gauge": gauge if table.reports and not math.isnan(line.reported) else "",
-        "bound": f"± {bound:.1f}",
+        "bound": f"±{bound:.1f}",
         "title": f"{line.name}, {line.heading}",
         "facts": facts,
         "seeds": [(seed, layout.one_decimal(value)) for seed, value in sorted(line.by_seed.items())],
@@ -256,11 +256,13 @@ def _further(table: Table, by_place: dict, number: int, elsewhere: Sequence[str]
 
 
 def _studies(frame: pd.DataFrame) -> list[list[dict[str, Any]]]:
-    """Studies in the order of their tables; editions of one, whose rows are the same, beside each other."""
+    """Studies in the order of their tables; an earlier edition before the first one that has all its experiments."""
     order = list(load_tables())
-    found: dict[frozenset, list[studies.Study]] = {}
-    for study in sorted(studies.load_studies().values(), key=lambda one: (order.index(one.table), not one.pinned)):
-        found.setdefault(frozenset(of_table(study.table)), []).append(study)
+    known = sorted(studies.load_studies().values(), key=lambda study: order.index(study.table))
+    found = {study.id: [study] for study in known if not study.pinned}
+    for earlier in (study for study in known if study.pinned):
+        later = (id for id, (*_, last) in found.items() if {*of_table(earlier.table)} <= {*of_table(last.table)})
+        found.setdefault(next(later, earlier.id), []).insert(0, earlier)
     return [[_study(study, frame, editions) for study in editions] for editions in found.values()]
 
 

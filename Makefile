@@ -14,7 +14,7 @@ MANY := $(filter-out 1,$(GPUS) $(NODES))
 START := $(if $(MANY),$(BIN)/python -m resim_bench.torchrun $(MEET) --nproc-per-node=$(GPUS) --no-python $(RUN),$(RUN))
 JOINED := $(if $(MANY),--launcher pytorch)
 
-.PHONY: help mini mini-study mini-controls photos test certify pin format check tables regress list data doctor bench
+.PHONY: help mini mini-study mini-controls photos test certify pin format check tables report regress list data doctor bench
 .DEFAULT_GOAL := help
 
 help: $(RUN)
@@ -39,7 +39,7 @@ pretrain-%: $(RUN)
 transfer-%: $(RUN)
 	@$(START) transfer $* --resume $(JOINED) $(ARGS)
 
-tables list data doctor: $(RUN)
+tables report list data doctor: $(RUN)
 	@$(RUN) $@ $(ARGS)
 
 regress: $(RUN)

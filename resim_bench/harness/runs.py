@@ -14,6 +14,7 @@ from pathlib import Path
 from resim_bench import files
 from resim_bench.errors import UserError
 from resim_bench.experiments import ROOT
+from resim_bench.harness.trace import CLAIM, LOCK
 
 PACKAGES = ("torch", "torchvision", "onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "resim-bench")
 
@@ -62,8 +63,6 @@ def differences(canonical: dict, run: dict) -> dict[str, list]:
     }
 
 
-CLAIM = "run.json"
-LOCK = "lock"
 LAST, BEFORE = "last.pth", "before.pth"  # the last checkpoint, and the one before it
 HALF = "last.pth.tmp"  # one that is being written
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resim_bench import files
-from resim_bench.harness import runs
 
-SCALARS = "*/vis_data/scalars.json"  # in a run's directory, one for each time that it was started
+CLAIM = "run.json"  # in a run's directory: the configuration that it belongs to
+LOCK = "lock"
+SCALARS = "*/vis_data/scalars.json"  # one for each time that it was started
 MONITOR = "monitor.jsonl"  # a line per reading
 SHOWN = ("cells", "knn", "correspondence", "spread", "loss_instance")  # of a reading, in a figure
 FINISHED, RUNNING, STOPPED = "finished", "running", "stopped"
@@ -54,7 +55,7 @@ def _once(parts: Iterable[Lines]) -> Lines:
 
 def found(work_dir: Path) -> list[Run]:
     """The runs of a work directory, the one that last wrote something first."""
-    each = [_run(Path(work_dir), claim.parent) for claim in Path(work_dir).glob(f"*/**/{runs.CLAIM}")]
+    each = [_run(Path(work_dir), claim.parent) for claim in Path(work_dir).glob(f"*/**/{CLAIM}")]
     return sorted(each, key=lambda run: (-run.said, run.room, run.name))
 
 
@@ -62,7 +63,7 @@ def _run(work_dir: Path, run_dir: Path) -> Run:
     room, *inside = run_dir.relative_to(work_dir).parts
     record = (work_dir / "records").joinpath(*inside[:-1], f"{inside[-1]}.json")
     output = run_dir / "backbone.safetensors" if room == "pretrain" else record
-    state = FINISHED if output.exists() else RUNNING if files.is_locked(run_dir / runs.LOCK) else STOPPED
+    state = FINISHED if output.exists() else RUNNING if files.is_locked(run_dir / LOCK) else STOPPED
     written = [*run_dir.glob(SCALARS), *run_dir.glob(MONITOR)]
     said = max((file.stat().st_mtime for file in written), default=0.0)
     return Run(run_dir, room, ", ".join(inside), state, said)

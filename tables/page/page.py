@@ -76,7 +76,7 @@ def page(frame: pd.DataFrame, runs: Sequence[trace.Run], commit: str, made: date
     data = {
         "made": made.isoformat(timespec="seconds"),
         "commit": commit,
-        "frame": frame.to_dict("records"),
+        "frame": frame.drop(columns="details").to_dict("records"),
         "claims": {id: [_judged(one) for one in found] for id, found in frame.attrs[JUDGED].items()},
         "runs": [{key: run[key] for key in ("room", "name", "state", "curves")} for run in shown],
     }
@@ -213,7 +213,7 @@ def _table(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
 
 def _cell(table: Table, line, paper: layout.Number | None, ours: layout.Number | None) -> dict[str, Any]:
     row, bound = table.rows[line.row], table.noise(line.metric).bound
-    gauge = charts.interval((line.difference, line.low, line.high), 2 * bound, bound, line.verdict)
+    found = line.difference, line.low, line.high
     facts = {}
     if paper and not math.isnan(line.reported):
         facts["Paper"] = f"{paper.value} {f'({paper.delta} to {table.delta_to})' if paper.delta else ''}"
@@ -227,7 +227,7 @@ def _cell(table: Table, line, paper: layout.Number | None, ours: layout.Number |
         "line": line,
         "paper": paper,
         "ours": ours,
-        "gauge": gauge if table.reports and not math.isnan(line.reported) else "",
+        "gauge": "" if math.isnan(line.reported) else charts.interval(found, 2 * bound, bound, line.verdict),
         "bound": f"±{bound:.1f}",
         "title": f"{line.name}, {line.heading}",
         "facts": facts,
@@ -239,7 +239,7 @@ def _further(table: Table, by_place: dict, number: int, elsewhere: Sequence[str]
     """The cells behind the metrics: differences to other rows, of AP, or what others published."""
     if not table.differences:
         return [{"text": text, "interval": ""} for text in elsewhere]
-    metric = next(metric for metric in table.metrics if layout.is_ap(metric))
+    metric = layout.first_metric(table)
     every = [test for (_, of), line in by_place.items() if of == metric for test in line.versus.values()]
     reach = max((max(abs(test.low), abs(test.high)) for test in every), default=1.0) or 1.0
     versus = by_place[number, metric].versus
@@ -268,7 +268,7 @@ def _studies(frame: pd.DataFrame) -> list[list[dict[str, Any]]]:
 
 def _study(study: studies.Study, frame: pd.DataFrame, editions: Sequence[studies.Study]) -> dict[str, Any]:
     table = load_tables()[study.table]
-    metric = next(metric for metric in table.metrics if layout.is_ap(metric))
+    metric = layout.first_metric(table)
     lines = frame[(frame.table == table.id) & (frame.metric == metric)]
     rows = [
         charts.Strip(
@@ -298,7 +298,7 @@ def _study(study: studies.Study, frame: pd.DataFrame, editions: Sequence[studies
         "claims": [
             {
                 "judged": one,
-                "heading": table.heading(one.metric),
+                "heading": prose.of_metric(one, table),
                 "difference": layout.difference(one.found),
                 "p": prose.p_value(one.found.p),
                 "interval": charts.interval(one.found[:3], most),

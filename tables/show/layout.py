@@ -84,6 +84,11 @@ def headline(frame: pd.DataFrame) -> pd.DataFrame:
     return graver.sort_index().set_index("row", drop=False)
 
 
+def first_metric(table: Table) -> str:
+    """What a table shows of its rows where it shows one number: its AP, or the first metric of one without."""
+    return next(filter(is_ap, table.metrics), table.metrics[0])
+
+
 def counted(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

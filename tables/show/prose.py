@@ -275,8 +275,12 @@ def outcome(judged: studies.Judged, table: Table) -> str:
     test = judged.found
     correlation = f"{judged.correlation:.2f}".replace("-", "−")
     numbers = f"{layout.difference(test)}, p {p_value(test.p)}, n {test.n}, r {correlation}"
-    heading = judged.metric if judged.metric in QUANTITIES else table.heading(judged.metric)
-    return f"{heading} {judged.verdict}: {numbers}"
+    return f"{of_metric(judged, table)} {judged.verdict}: {numbers}"
+
+
+def of_metric(judged: studies.Judged, table: Table) -> str:
+    """What a claim was judged by, as it is printed."""
+    return judged.metric if judged.metric in QUANTITIES else table.heading(judged.metric)
 
 
 def p_value(value: float) -> str:

@@ -221,7 +221,8 @@ def _cell(table: Table, line, paper: layout.Number | None, ours: layout.Number |
         facts["Elsewhere"] = f"{layout.one_decimal(line.elsewhere)} under {table.one}, {row.elsewhere_from}"
     if ours and line.trials:
         facts["Ours"] = f"{ours.value} {ours.spread} {f'({ours.delta} to {table.delta_to})' if ours.delta else ''}"
-    facts |= prose.behind(table, row, line)
+    behind = prose.behind(table, row, line)
+    facts |= {about: behind[about] for about in ("Difference",) if about in behind} | behind
     return {
         "id": f"{table.id}.{line.row}.{line.metric}",
         "line": line,

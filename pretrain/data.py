@@ -14,7 +14,7 @@ from pretrain import imagefolder
 from pretrain.geometry import batch_windows
 from pretrain.imagefolder import Images
 from pretrain.levels import levels_of
-from pretrain.views import crop_box, draw_pair, draw_view, render
+from pretrain.views import View, crop_box, draw_pair, draw_view, render
 from resim_bench.data import images
 from resim_bench.harness import launch
 
@@ -72,20 +72,26 @@ class _Draws(Dataset):
     def __len__(self):
         return len(self.images.names)
 
-    def _open(self, item):
+    def drawn(self, item: tuple[int, int]) -> tuple[Tensor, tuple[View, ...]]:
+        """The image of a draw, `(H, W, 3)`, and what is drawn for each of its views."""
         draw, index = item
         image = read_image(self.images.path(index))
         height, width = image.shape[:2]
-        return image, width, height, np.random.default_rng((self.seed, draw))
+        return image, self._draw(np.random.default_rng((self.seed, draw)), width, height)
+
+    def _draw(self, rng, width, height) -> tuple[View, ...]:
+        raise NotImplementedError
 
 
 @DATASETS.register_module()
 class TwoViews(_Draws):
     """Query and key view of an image, `(S, S, 3)` uint8, with their crop boxes `(4,)`."""
 
+    def _draw(self, rng, width, height):
+        return draw_pair(rng, width, height, self.views)
+
     def __getitem__(self, item):
-        image, width, height, rng = self._open(item)
-        query, key = draw_pair(rng, width, height, self.views)
+        image, (query, key) = self.drawn(item)
         return {
             "query": render(image, query, self.views),
             "key": render(image, key, self.views),
@@ -107,7 +113,9 @@ def collate_pairs(samples: list[dict], view_size: int, levels: dict, bn_group: i
 class LabelledView(_Draws):
     """One view of an image, `(S, S, 3)` uint8, and its class number."""
 
+    def _draw(self, rng, width, height):
+        return (draw_view(rng, width, height, self.views),)
+
     def __getitem__(self, item):
-        image, width, height, rng = self._open(item)
-        view = draw_view(rng, width, height, self.views)
+        image, (view,) = self.drawn(item)
         return {"image": render(image, view, self.views), "label": self.images.labels[item[1]]}

@@ -94,6 +94,18 @@ def spread(embeddings: Tensor) -> float:
     return float((F.normalize(embeddings, dim=1).var(0, correction=0).sum()).sqrt())
 
 
+def pooled_windows(query: Tensor, key: Tensor, query_crop: Tensor, key_crop: Tensor, view_size: int) -> tuple:
+    """What `correspondence` takes: the features of windows of 3 x 3 cells, every second cell, in both views.
+
+    Args:
+        query, key: maps `(N, C, H, H)` of views of `view_size` pixels; query_crop, key_crop: `(N, 4)`.
+    """
+    stride = view_size / query.shape[-1]
+    grid = windows(view_size, WINDOW * stride, STRIDE * stride)
+    key_boxes, valid = correspond(grid, query_crop, key_crop, view_size)
+    return prroi_pool(query, grid.expand_as(key_boxes), stride), prroi_pool(key, key_boxes, stride), valid
+
+
 def correspondence(query: Tensor, key: Tensor, valid: Tensor) -> float:
     """Share of windows of the query view whose most similar window of the image's key view is the same place.
 
@@ -160,20 +172,13 @@ class Readings:
         objects = [prroi_pool(c4[i : i + 1], box[None], stride)[0] for i, box in enumerate(self.boxes)]
         counts = torch.tensor([len(b) for b in self.boxes])
 
-        view_size = self.query.shape[1]
-        view_stride = view_size / query["c4"].shape[-1]
-        grid = windows(view_size, WINDOW * view_stride, STRIDE * view_stride)
-        key_boxes, valid = correspond(grid, self.query_crop, self.key_crop, view_size)
-        pooled = (
-            prroi_pool(query["c4"], grid.expand_as(key_boxes), view_stride),
-            prroi_pool(key["c4"], key_boxes, view_stride),
-        )
+        pooled = pooled_windows(query["c4"], key["c4"], self.query_crop, self.key_crop, self.query.shape[1])
         return {
             "cells": readout(cells.flatten(0, 2), labels.flatten(), held_out.flatten()),
             "knn": knn(
                 torch.cat(objects), torch.cat(self.labels) - 1, torch.arange(len(counts)).repeat_interleave(counts)
             ),
-            "correspondence": correspondence(*pooled, valid),
+            "correspondence": correspondence(*pooled),
             "spread": spread(maps["c5"].mean((2, 3))),
         }
 

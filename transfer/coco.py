@@ -513,16 +513,19 @@ def run_length_problem(code: dict) -> str:
     return ""
 
 
-def ground_truth(split: Split, classes: Sequence[str], with_masks: bool) -> tuple[Images, Truth]:
-    """What a test has to find, as it was read, images in the order of their ids; labels are those of `classes`.
+def file_names(split: Split) -> list[str]:
+    """What results call the images of a split: as their files are below its folder."""
+    return [name.partition("/")[2] for name in split.names]
 
-    An image is called as its file is below the folder of the test.
-    """
+
+def ground_truth(split: Split, classes: Sequence[str], with_masks: bool) -> tuple[Images, Truth]:
+    """What a test has to find, as it was read, images in the order of their ids; labels are those of `classes`."""
     order = np.argsort(split.ids)
     rank, label = np.empty_like(order), np.array([classes.index(c) if c in classes else -1 for c in split.classes], int)
     rank[order] = np.arange(len(order))
     owners, sizes = owners_of(split.first), split.sizes[:, ::-1]
-    images = Images([split.names[i].partition("/")[2] for i in order], sizes[order])
+    names = file_names(split)
+    images = Images([names[i] for i in order], sizes[order])
     codes = None
     if with_masks:
         codes = [code_of(split.masks[k], sizes[i].tolist()) for k, i in enumerate(owners.tolist())]
@@ -536,6 +539,7 @@ class COCOFolder(DetectionFolder):
     metric = "COCOAveragePrecision"
     has_outlines = True
     ground_truth = staticmethod(ground_truth)
+    result_names = staticmethod(file_names)
     find = staticmethod(find_coco)
     read = staticmethod(read_split)
 

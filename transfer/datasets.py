@@ -439,6 +439,11 @@ class DetectionFolder(BaseDataset):
         """
         raise NotImplementedError
 
+    @staticmethod
+    def result_names(split: Split) -> list:
+        """What results call the images of a split."""
+        return split.ids
+
     @classmethod
     def read_once(cls, root: Path, split: str, masks: bool | None = None) -> Split:
         """As `read`, whose result is kept as long as no other folder is read; None as it was asked for before."""

@@ -67,11 +67,11 @@ def costs(detections: Detections, iou: float = 0.5, background: float = 0.1, mas
     Returns:
         NaN for each where no object is to be found.
     """
-    truth, found = detections.truth, _in_order(detections.found)
+    truth, found = detections.truth, in_order(detections.found)
     label, objects = truth.label, np.bincount(truth.label[~truth.ignored], minlength=len(detections.classes))
     if not objects.any():
         return dict.fromkeys(ERRORS, float("nan"))
-    kind, target, ignored = _judge(detections._replace(found=found), iou, background, masks)
+    kind, target, ignored = judge(detections._replace(found=found), iou, background, masks)
 
     right = kind == RIGHT
     unmatched = ~truth.ignored
@@ -102,17 +102,17 @@ def costs(detections: Detections, iou: float = 0.5, background: float = 0.1, mas
     return {"AP": now} | {name: value - now for name, value in then.items()}
 
 
-def _in_order(found: Found) -> Found:
+def in_order(found: Found) -> Found:
     """The detections by image, and within an image by falling score."""
     order = np.lexsort((-found.score, found.image))
     mask = None if found.mask is None else [found.mask[place] for place in order]
     return Found(*(column[order] for column in found[:4]), mask)
 
 
-def _judge(detections: Detections, iou: float, background: float, masks: bool) -> tuple[np.ndarray, ...]:
+def judge(detections: Detections, iou: float, background: float, masks: bool) -> tuple[np.ndarray, ...]:
     """Of each detection its kind, the object that it has or is nearest to, whether an ignored one has it: (N,) each.
 
-    Detections come as `_in_order` leaves them; where a kind is near no object, the object means nothing.
+    Detections come as `in_order` leaves them; where a kind is near no object, the object means nothing.
     """
     truth, found, sizes = detections.truth, detections.found, detections.images.sizes
     kind, target = np.zeros((2, len(found.label)), np.int64)

@@ -22,18 +22,33 @@ def score(file: Path) -> tuple[str, bool]:
     Raises:
         UserError: there are no detections, or they are not those that the record names.
     """
-    entry, place = _locate(Path(file))
-    detections = read(place, entry["detections"]["sha256"] if entry else None)
+    detections, entry, what = opened(Path(file))
     settings.check_metric(detections.metric)
     measured = measure(detections)
     tables = _headline(measured), _by_iou(measured), _by_class(measured, detections), _errors(measured)
     verdict, equal = _compared(measured, entry)
-    parts = [_title(detections, entry, place), *("\n".join(_aligned(table)) for table in tables), verdict]
+    parts = [_title(detections, what), *("\n".join(_aligned(table)) for table in tables), verdict]
     return "\n\n".join(parts) + "\n", equal
 
 
+def opened(file: Path) -> tuple[Detections, dict | None, str]:
+    """Detections, their record where there is one, and what to call them.
+
+    Args:
+        file: as `score` takes it.
+
+    Raises:
+        UserError: as `score` has it.
+    """
+    entry, place = _locate(file)
+    detections = read(place, entry["detections"]["sha256"] if entry else None)
+    if entry is None:
+        return detections, None, str(place)
+    pretrain, transfer, *seeds = record.key(entry)
+    return detections, entry, f"{pretrain} through {transfer}, seeds {seeds[0]} and {seeds[1]}"
+
+
 def _locate(file: Path) -> tuple[dict | None, Path]:
-    """The record, where there is one, and its detections."""
     if file.suffix != ".json":
         beside = file.with_name(file.name.removesuffix(SUFFIX) + ".json")
         if not (file.name.endswith(SUFFIX) and beside.is_file()):
@@ -42,17 +57,13 @@ def _locate(file: Path) -> tuple[dict | None, Path]:
     entry = record.read(file)
     if "detections" not in entry:
         raise UserError(
-            f"{file} names no detections: records of probes do not, nor those from before they were kept; score "
+            f"{file} names no detections: records of probes do not, nor those from before they were kept; give "
             "another, or run its trial again"
         )
     return entry, file.with_name(entry["detections"]["file"])
 
 
-def _title(detections: Detections, entry: dict | None, place: Path) -> str:
-    what = str(place)
-    if entry:
-        pretrain, transfer, *seeds = record.key(entry)
-        what = f"{pretrain} through {transfer}, seeds {seeds[0]} and {seeds[1]}"
+def _title(detections: Detections, what: str) -> str:
     count = int((~detections.truth.ignored).sum())
     return (
         f"{what}: {len(detections.found.image):,} detections in {len(detections.images.ids):,} images, "

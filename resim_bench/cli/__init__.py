@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from resim_bench.cli import datasets, machine, results, trainings, weights
+from resim_bench.cli import datasets, machine, results, show, trainings, weights
 from resim_bench.cli.arguments import Parser, Version, a_count, a_name, a_path, a_price, a_seed, some_logs
 from resim_bench.cli.options import Options
 from resim_bench.errors import INTERRUPTED, UserError
@@ -34,6 +34,7 @@ A pre-training id names a recipe, a transfer id a protocol; `resim-bench list` s
   resim-bench bench all                                   how fast it is on this machine, and against what
   resim-bench data                                        what each experiment needs, and what is there
   resim-bench data check photos                           what is in a folder of yours, and what is wrong with it
+  resim-bench show mini-resim-c4                          a picture of what it trains on; also of what a detector found
 """
 
 
@@ -187,6 +188,20 @@ def build_parser() -> Parser:
     figure.add_argument(
         "file", type=a_path, metavar="FILE", help="what to write: NAME.svg or NAME.png; scenes as NAME.png"
     )
+    pictures = command("show", show.show, "write a picture of a training's input, a result or a folder", [place])
+    pictures.add_argument(
+        "what",
+        type=a_name,
+        metavar="WHAT",
+        help="a pre-training or transfer id: what it trains on; a record: what was found; a backbone's file or "
+        "backbone:ID: what it takes for the same place; a folder of images: what is annotated",
+    )
+    pictures.add_argument(
+        "file", nargs="?", type=a_path, metavar="FILE.png", help="what to write (default: below show/ in --work-dir)"
+    )
+    pictures.add_argument("--images", type=a_count, metavar="N", help="how many (default: a few)")
+    pictures.add_argument("--data", type=a_path, metavar="DIR", help="the images (default: where the config has them)")
+    pictures.add_argument("--as", dest="layout", choices=datasets.READERS, help="of a folder (default: guessed)")
     data = command(
         "data", datasets.data_sets, "show what each experiment needs and what is there, download it, or check yours"
     )

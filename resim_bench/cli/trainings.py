@@ -19,7 +19,7 @@ def pretrain_ids(args) -> None:
     each = train.options_of_each(selected, args.cfg_options)
     for pretrain_id, cfg_options in each.items():
         train.load_recipe(pretrain_id, cfg_options)  # wrong options are said before a minute of scenes
-    _generate_scenes(selected, args)
+    generate_scenes(selected, args.data, args.launcher)
     for pretrain_id, cfg_options in each.items():
         for seed in _seeds(args):
             train.run(pretrain_id, seed=seed, **_options(args) | {"cfg_options": cfg_options})
@@ -86,13 +86,13 @@ def judge(args) -> None:
         print("\n" + tables.beside(entry, tables.readings(known)), end="")
 
 
-def _generate_scenes(ids, args) -> None:
+def generate_scenes(ids, data: Path | None, launcher: str = "none") -> None:
     """Generate the scenes of mini, where one of the ids needs them and nothing is in their place."""
-    if args.data is None and not SCENES.exists() and any(name.startswith("mini-") for name in ids):
+    if data is None and not SCENES.exists() and any(name.startswith("mini-") for name in ids):
         from resim_bench.data import scenes
         from resim_bench.harness import launch
 
-        launch.join_processes(args.launcher)
+        launch.join_processes(launcher)
         launch.on_main_process(lambda: scenes.write(SCENES))
 
 

@@ -176,7 +176,7 @@ def backbone(file: Path, data: Path | None = None, count: int = 1) -> Sheet:
     dataset = TwoViews(str(data or recipe.dataset.root), recipe.dataset.name, views, seed=0)
     rows: list[list[Panel]] = []
     for item in itertools.islice(DrawSampler(dataset, seed=0, batch_size=1), max(100, count)):
-        found = _Places(trunk, dataset[item])
+        found = Places(trunk, dataset[item])
         if found.valid.any():
             rows += drawing.in_rows(
                 found.panels(f"{item[0] + 1}: {_shown_name(dataset.images, item[1])}"), (VIEW, VIEW)
@@ -195,7 +195,7 @@ def backbone(file: Path, data: Path | None = None, count: int = 1) -> Sheet:
     return Sheet(heading, rows, (VIEW, VIEW))
 
 
-class _Places:
+class Places:
     """The cells of a query view's C4, where they lie in the key view, and what is most similar there.
 
     Attributes:
@@ -235,7 +235,7 @@ class _Places:
             for boxes in (self.query_boxes, self.key_boxes)
         ]
         windows = int(self.reading[2].sum())
-        monitored = f"; the monitor's correspondence: {monitor.correspondence(*self.reading):.2f} of {windows} windows"
+        monitored = f"; the monitor's correspondence: {monitor.correspondence(*self.reading):.2f}, of {windows} windows"
         said = f"key: right for {int(self.right[valid].sum())} of the {len(valid)} cells that have a place here"
         query, key = (view.numpy() for view in self.views)
         heats = [self._heat(cell, place + 1, colours[place]) for place, cell in enumerate(chosen)]

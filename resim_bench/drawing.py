@@ -21,7 +21,8 @@ from resim_bench.errors import one_line
 WIDEST = 2000  # px of a sheet
 MARGIN, GAP = 16, 12  # px around a sheet and between its panels
 NARROWEST, NOTES = 180, 290  # px of a panel with its title; of the text beside an image
-SIZE, SMALL, LINE = 15, 12, 20  # px of text, of that in the middle of a box, of a line
+SIZE, SMALL, LINE = 15, 12, 20  # px of text, of that in the middle of a box or where there is much, of a line
+CROWDED = 12  # labels in an image
 FARTHEST = 100_000  # px of a corner from a picture; PIL cannot count on without an end
 ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = COLOURS = (
     (230, 159, 0),
@@ -115,7 +116,7 @@ def write(file: Path, sheet: Sheet) -> None:
 def draw(sheet: Sheet) -> Image.Image:
     """The sheet as an image, as wide as its widest row."""
     rows = [_row(row, sheet.cell) for row in sheet.rows]
-    width = max(4 * NARROWEST, *(row.width for row in rows))
+    width = max([4 * NARROWEST, *(row.width for row in rows)])
     lines = [line for text in sheet.heading for line in _wrapped(text, width)]
     top = MARGIN + LINE * len(lines) + GAP
     height = top + sum(row.height + GAP for row in rows) - GAP + MARGIN
@@ -148,9 +149,10 @@ def render(panel: Panel, cell: tuple[int, int]) -> Image.Image:
     for mark, place in zip(panel.marks, places, strict=True):
         _outline(brush, place, mark)
     taken: list[tuple[int, int, int, int]] = []
+    many = sum(bool(mark.text) for mark in panel.marks) > CROWDED
     for mark, place in zip(panel.marks, places, strict=True):
         if mark.text:
-            taken.append(_label(brush, place, mark, image.size, taken))
+            taken.append(_label(brush, place, mark, image.size, taken, many))
     return image
 
 
@@ -198,9 +200,9 @@ def _pieces(start: int, stop: int, line: str) -> list[tuple[int, int]]:
     return [(place, min(place + length - 1, stop)) for place in range(start, stop + 1, length + between)]
 
 
-def _label(brush: ImageDraw.ImageDraw, place, mark: Mark, size, taken) -> tuple[int, int, int, int]:
+def _label(brush: ImageDraw.ImageDraw, place, mark: Mark, size, taken, many: bool) -> tuple[int, int, int, int]:
     """Write a mark's text on its colour, where it hides the fewest of the labels before it; returns where."""
-    font = _font(SMALL if mark.inside else SIZE)
+    font = _font(SMALL if mark.inside or many else SIZE)
     text = one_line(mark.text)
     width, height = round(font.getlength(text)) + 6, font.size + 5
     x0, y0, x1, y1 = place

@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from resim_bench import backbone, experiments
+from resim_bench import experiments
 from resim_bench.cli.trainings import backbone_file, generate_scenes
 from resim_bench.errors import UserError
 
@@ -15,7 +15,7 @@ LONGEST = 100  # letters of a picture's name that is made of another
 
 def show(args) -> None:
     """Write a picture of a training's input, a result, a backbone's similarities or a folder."""
-    name = re.sub(r"[^\w.@-]+", "_", args.what).strip("_.")[-LONGEST:]
+    name = re.sub(r"[^\w.@-]+", "_", args.what).strip("_.")[-LONGEST:] or "here"
     file = args.file or args.work_dir / "show" / f"{name}.png"
     if file.suffix != ".png":
         raise UserError(f"{file} does not end in .png: name the file so")
@@ -56,6 +56,8 @@ def _sheet(args, options: dict):
 
 def _is_backbone(what: str, ending: str, known: bool, work_dir: Path) -> bool:
     """Whether a backbone is named: by its file or as one, by an id that is no recipe's, or of a recipe from outside."""
+    from resim_bench import backbone
+
     named = what.startswith((BACKBONE, "given-")) or "@" in what or ending == ".safetensors"
     return named or (not known and os.sep not in what and backbone.path(work_dir, what, seed=0).is_file())
 

@@ -60,7 +60,9 @@ def test_list_shows_every_id_with_a_line(capsys):
     assert max(map(len, out.splitlines())) <= 120
 
 
-COMMANDS = "pretrain transfer judge import export tables mini study figure records list data plan slurm bench doctor"
+COMMANDS = (
+    "pretrain transfer judge import export tables mini study figure show records list data plan slurm bench doctor"
+)
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS.split()])
@@ -131,6 +133,21 @@ LONG = "x" * 300
         (["export", "mini-*", "x.pkl"], "matches 15 ids, mini-random"),
         (["plan", "in100-*"], "matches 7 ids"),
         (["figure", "*", "x.png"], "matches 4 ids, mini, monitor, readings, scenes"),
+        (["show", "nope"], "no id matches 'nope': known are random, "),
+        (["show", "mini-*"], "matches 17 ids"),
+        (["show", "mini-resim-c4", "x.jpg"], "x.jpg does not end in .png: name the file so"),
+        (["show", "mini-resim-c4", "--images", "0"], "0 is not a whole number from 1 to"),
+        (["show", "mini-resim-c4", "--as", "voc"], "--as is for a folder, and mini-resim-c4 is none"),
+        (["show", "./nothing"], "./nothing cannot be shown: give an id, a record, a backbone's file or a folder"),
+        (["show", "nothing.json"], "cannot read the record nothing.json"),
+        (["show", "nothing.detections.npz"], "cannot read the detections nothing.detections.npz"),
+        (["show", "nothing.py"], "there is no recipe nothing.py"),
+        (["show", "backbone:random"], "there is no backbone file work_dirs/pretrain/random/seed-0"),
+        (["show", "given-moco-v2"], "there is no backbone file work_dirs/pretrain/given-moco-v2/seed-0"),
+        (["show", "in100-moco-v2"], "there is no image folder data/imagenet"),
+        (["show", "voc-full"], "the VOC folder data/VOCdevkit does not exist"),
+        (["show", "."], ". looks like none of a VOC devkit, a COCO folder, an ImageFolder: say which it is by --as"),
+        (["show", ".", "--data", "x"], ". is the images itself: leave --data out"),
         (["study", "*"], "matches 4 ids"),
         (["pretrain", ""], "no id matches ''"),
         (["pretrain", "x\ny"], r"^resim-bench: no id matches 'x\\ny': known are"),

@@ -96,7 +96,7 @@ class Page:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 10.0) -> None:
+    def wait(self, condition: str, seconds: float = 30.0) -> None:
         """Until an expression is true."""
         until = time.monotonic() + seconds
         while not self.run(condition):

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from pretrain import methods, monitor, train
 from pretrain.data import TwoViews, list_images, read_image
-from pretrain.encoders import resnet, trunk_maps
+from pretrain.encoders import load_trunk, trunk_maps
 from pretrain.geometry import Windows, correspond
 from pretrain.levels import Level, levels_of
 from pretrain.views import View, normalise
-from resim_bench import backbone as backbone_file
 from resim_bench import drawing, experiments
 from resim_bench.drawing import Mark, Panel, Sheet
 from resim_bench.errors import UserError
@@ -167,23 +166,16 @@ def backbone(file: Path, data: Path | None = None, count: int = 1) -> Sheet:
     Raises:
         UserError: no such backbone or folder, or no pair that shares a place.
     """
-    state, provenance = backbone_file.load(file)
-    trunk = resnet(**provenance["arch"]).eval()
-    trunk.load_state_dict(backbone_file.trunk_state(state))
+    trunk, provenance = load_trunk(file)
     known = experiments.of_recipe(provenance.get("id", ""))
     recipe = train.load_recipe(known if known in experiments.pretrain_ids() else USUAL)
     views = provenance.get("protocol", {}).get("views", recipe.views.to_dict()) | {"flip": "shared"}
     dataset = TwoViews(str(data or recipe.dataset.root), recipe.dataset.name, views, seed=0)
-    rows: list[list[Panel]] = []
-    for item in itertools.islice(DrawSampler(dataset, seed=0, batch_size=1), max(100, count)):
-        found = Places(trunk, dataset[item])
-        if found.valid.any():
-            rows += drawing.in_rows(
-                found.panels(f"{item[0] + 1}: {_shown_name(dataset.images, item[1])}"), (VIEW, VIEW)
-            )
-            count -= 1
-        if not count:
-            break
+    draws = itertools.islice(DrawSampler(dataset, seed=0, batch_size=1), count + 100)
+    pairs = ((item, Places(trunk.eval(), dataset[item])) for item in draws)
+    shared = itertools.islice((pair for pair in pairs if pair[1].valid.any()), count)
+    titled = ((f"{draw + 1}: {_shown_name(dataset.images, index)}", places) for (draw, index), places in shared)
+    rows = [row for title, places in titled for row in drawing.in_rows(places.panels(title), (VIEW, VIEW))]
     if not rows:
         raise UserError(f"no pair of views of {dataset.images.folder} shares a place: give larger images by --data")
     heading = [

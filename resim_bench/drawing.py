@@ -5,6 +5,7 @@ then is a sheet made of it, at most `WIDEST` pixels wide. Nothing is told by col
 Okabe and Ito ("Color Universal Design", 2008), which the colour-blind tell apart.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -255,6 +256,7 @@ def _row(row: Sequence[Panel], cell: tuple[int, int]) -> Image.Image:
     return drawn
 
 
+@functools.cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
 

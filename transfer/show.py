@@ -35,7 +35,7 @@ KINDS = {number: name for name, number in errors.KINDS.items()}
 
 
 def training(transfer_id: str, data: Path | None = None, count: int = 5) -> Sheet:
-    """The first images of iteration 1 with seed 0 as they are padded to a batch, and the first test image.
+    """The first images of iteration 1 with seed 0, padded to the batch of one process, and the first test image.
 
     Args:
         data: the data set's folder; by default the protocol's.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from pretrain import monitor, show, views
 from pretrain.data import TwoViews, read_image
-from pretrain.encoders import resnet, trunk_maps
+from pretrain.encoders import load_trunk, resnet, trunk_maps
 from pretrain.geometry import batch_windows
 from pretrain.levels import Level
 from pretrain.train import load_recipe
@@ -111,9 +111,7 @@ def file(tmp_path):
 
 
 def test_cells_are_right_where_the_most_similar_one_is_in_the_true_place(images, file):
-    state, provenance = backbone.load(file)
-    trunk = resnet(**provenance["arch"]).eval()
-    trunk.load_state_dict(state)
+    trunk = load_trunk(file)[0].eval()
     recipe = load_recipe("mini-moco-v2")
     pair = TwoViews(str(images), "scenes", recipe.views.to_dict() | {"flip": "shared"}, 0)[0, 5]
     with torch.no_grad():
@@ -139,9 +137,7 @@ def test_cells_are_right_where_the_most_similar_one_is_in_the_true_place(images,
 
 
 def test_a_backbone_that_sees_the_same_twice_is_right(images, file):
-    state, provenance = backbone.load(file)
-    trunk = resnet(**provenance["arch"]).eval()
-    trunk.load_state_dict(state)
+    trunk = load_trunk(file)[0].eval()
     pair = TwoViews(str(images), "scenes", load_recipe("mini-moco-v2").views.to_dict(), 0)[0, 5]
     found = show.Places(trunk, pair | {"key": pair["query"], "key_crop": pair["query_crop"]})
     assert found.right[found.valid].all() and found.valid.sum() == 11 * 11

@@ -24,7 +24,7 @@ MARGIN, GAP = 16, 12  # px around a sheet and between its panels
 NARROWEST, NOTES = 180, 290  # px of a panel with its title; of the text beside an image
 SIZE, SMALL, LINE = 15, 12, 20  # px of text, of that in the middle of a box or where there is much, of a line
 CROWDED = 12  # labels in an image
-FARTHEST = 100_000  # px of a corner from a picture; PIL cannot count on without an end
+FARTHEST = 20_000  # px of a corner from a picture; PIL cannot count on without an end
 ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = COLOURS = (
     (230, 159, 0),
     (86, 180, 233),

@@ -20,7 +20,7 @@ import numpy as np
 from resim_bench import files
 from resim_bench.errors import UserError
 
-VERSION = 1  # raise it with any change that changes an image or an annotation: `write` compares it
+VERSION = 2  # raise it with any change that changes an image or an annotation: `write` compares it
 
 CLASSES = ("circle", "square", "triangle", "star", "ring", "cross")
 STREAMS = ("pretrain", "trainval", "test")
@@ -232,7 +232,7 @@ def write(
         _write_imagefolder(building / "imagefolder", seed, pretrain_images, size)
         for stream in SPLITS:
             drawn = (scene(seed, stream, index, size) for index in range(counts[stream]))
-            write_detection(building, stream, drawn, CLASSES, run_length)
+            write_detection(building, stream, drawn, CLASSES, polygons)
 
     return _build(root, {"seed": seed, "size": size, "images": counts}, fill)
 
@@ -341,11 +341,35 @@ def _voc_xml(drawn: Scene, name: str, classes: Sequence[str]) -> str:
     )
 
 
-def run_length(mask: np.ndarray) -> dict:
-    """COCO's uncompressed run-length code of a mask, (H, W) bool, which may have holes."""
-    column_major = np.concatenate([[False], mask.ravel(order="F")])
-    changes = np.flatnonzero(column_major[1:] != column_major[:-1])
-    return {"size": list(mask.shape), "counts": np.diff(changes, prepend=0, append=mask.size).tolist()}
+def polygons(mask: np.ndarray) -> list[list[float]]:
+    """COCO's polygons [x0, y0, x1, y1, …] of a mask, (H, W) bool, along the edges of its pixels: one for each part.
+
+    A part's pixels touch, if only at a corner. A hole is cut open: its part's polygon goes there and back by one line.
+    pycocotools makes the very mask of them.
+    """
+    fine = np.repeat(np.repeat(mask.astype(np.uint8), 2, axis=0), 2, axis=1)
+    contours, links = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    # A contour runs through the centres of the quarters of pixels at the border, each of which has a corner of a pixel.
+    corners = [(contour[:, 0] + 1) // 2 for contour in contours]
+    parts = {i: corners[i] for i, link in enumerate(links[0]) if link[3] < 0}
+    for i, link in enumerate(links[0]):
+        if link[3] >= 0:
+            parts[link[3]] = _cut_open(parts[link[3]], corners[i])
+    return [_turns(part).ravel().astype(float).tolist() for part in parts.values()]
+
+
+def _cut_open(outline: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """A closed path (n, 2) that goes to another, (m, 2), and back, where the two are nearest."""
+    distances = np.square(outline[:, None] - hole).sum(2)
+    i, j = np.unravel_index(distances.argmin(), distances.shape)
+    return np.concatenate([outline[: i + 1], hole[j:], hole[: j + 1], outline[i:]])
+
+
+def _turns(path: np.ndarray) -> np.ndarray:
+    """The points of a closed path (n, 2) at which it turns, each once."""
+    path = path[(path != np.roll(path, 1, axis=0)).any(1)]
+    before, after = path - np.roll(path, 1, axis=0), np.roll(path, -1, axis=0) - path
+    return path[(before != after).any(1)]
 
 
 def _coco_annotation(item: SceneObject, image_id: int, position: int, segmentation) -> dict:

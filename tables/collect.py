@@ -35,7 +35,8 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
       a study, that of the claim which puts it above another);
     * `delta`, what `reported_delta` is, of ours;
     * `by_seed`, `{seed of the pre-training: mean over its transfers}`;
-    * `versus`, `{label: tables.statistics.Paired}` of the rows of its table that it is compared with, seed by seed.
+    * `versus`, `{label: tables.statistics.Paired}` of the rows of its table that it is compared with, seed by seed;
+    * `earlier`, `ours` and `std` of that row in the table of an earlier edition, NaN where there is none.
 
     `details` is `{seed of the pre-training: detail of the record of its first transfer, or None}`.
 
@@ -70,7 +71,7 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
             for metric in table.metrics
         }
         lines += _with_deltas(table, of_table)
-    return _with_differences(_with_claims(pd.DataFrame(lines)))
+    return _with_earlier(_with_differences(_with_claims(pd.DataFrame(lines))))
 
 
 def _by_edition(records: list[dict], earlier: Sequence[studies.Study]) -> list[dict[tuple[str, str], list[dict]]]:
@@ -102,6 +103,14 @@ def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
                 found[label] = paired(differences)
         versus.append(found)
     return frame.assign(versus=versus)
+
+
+def _with_earlier(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with `earlier`: what the table of an earlier edition has in the row of that name."""
+    editions = {table.id: table.earlier for table in load_tables().values()}
+    ours = {(line.table, line.name, line.metric): (line.ours, line.std) for line in frame.itertuples()}
+    keys = [(editions[line.table], line.name, line.metric) for line in frame.itertuples()]
+    return frame.assign(earlier=[ours.get(key, (NAN, NAN)) for key in keys])
 
 
 def _with_claims(frame: pd.DataFrame) -> pd.DataFrame:

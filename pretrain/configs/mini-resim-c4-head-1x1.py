@@ -1,6 +1,6 @@
 """Control: a 1 x 1 convolution as region head.
 
-Run: resim-bench study mini-controls
+Run: resim-bench study mini-choices
 """
 
 _base_ = "mini-resim-c4.py"

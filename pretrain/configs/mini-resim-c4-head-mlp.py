@@ -1,6 +1,6 @@
 """Control: two 1 x 1 convolutions with a ReLU between them as region head.
 
-Run: resim-bench study mini-controls
+Run: resim-bench study mini-choices
 """
 
 _base_ = "mini-resim-c4.py"

@@ -1,6 +1,6 @@
 """ReSim-C4 made small with the ablation's window W16-S16: 4 px every 4, the same cells of C4.
 
-Run: resim-bench study mini-controls
+Run: resim-bench study mini-choices
 """
 
 _base_ = "mini-resim-c4.py"

@@ -1,6 +1,6 @@
 """ReSim-C4 made small with the ablation's window W64-S48: 16 px every 12, the same cells of C4.
 
-Run: resim-bench study mini-controls
+Run: resim-bench study mini-choices
 """
 
 _base_ = "mini-resim-c4.py"

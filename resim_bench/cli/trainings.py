@@ -152,6 +152,11 @@ def run_study(args) -> None:
     known = tables.load_studies()
     chosen = experiments.select_one(args.id, known)
     study = known[chosen]
+    if study.pinned:
+        steps = " then ".join(f"`{step}`" for step in tables.load_tables()[study.table].run)
+        raise UserError(
+            f"{chosen} is an earlier edition and has run, by the recipes of its day: a seed anew is {steps}"
+        )
     if args.data:
         for trials in tables.units(study)[: args.units]:
             _run_unit(trials, args.work_dir, args.data)

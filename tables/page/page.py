@@ -6,6 +6,7 @@ without its script, which filters, copies and saves.
 
 import base64
 import hashlib
+import itertools
 import math
 import numbers
 import re
@@ -21,7 +22,6 @@ from markupsafe import Markup, escape
 
 from resim_bench import files
 from resim_bench.errors import UserError
-from resim_bench.experiments import of_table
 from resim_bench.harness import trace
 from resim_bench.record import ERRORS
 from tables import studies
@@ -100,7 +100,7 @@ def page(frame: pd.DataFrame, runs: Sequence[trace.Run], commit: str, made: date
         sample=charts.sample,
         legend=prose.legend(papers[0].paper),
         statements=prose.on_claims(frame, "reported", "ours"),
-        studies=_studies(frame),
+        studies=[[_study(study, frame, editions) for study in editions] for editions in _editions()],
         errors=[_errors(table, frame) for table in errors.with_costs(frame)],
         no_errors=errors.nothing([]),
         errors_legend=errors.LEGEND,
@@ -146,14 +146,16 @@ def mark(verdict: str) -> str:
 
 
 def _found(frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """What our own studies found of their primary claims."""
-    tables = load_tables()
-    for id, judged in frame.attrs[JUDGED].items():
-        study = studies.load_studies()[id]
-        for one in judged:
-            if one.claim.primary and not study.pinned:
-                outcome = prose.outcome(one, tables[study.table])
-                yield {"table": study.table, "verdict": one.verdict, "claim": one.claim.text, "outcome": outcome}
+    """What our own studies found of their primary claims, each in its last edition that has been judged."""
+    judged = frame.attrs[JUDGED]
+    for editions in _editions():
+        for study in [study for study in editions if judged.get(study.id)][-1:]:
+            table = load_tables()[study.table]
+            for one in judged[study.id]:
+                if one.claim.primary:
+                    outcome = prose.outcome(one, table)
+                    of = {"table": table.id, "edition": table.short}
+                    yield of | {"verdict": one.verdict, "claim": one.claim.text, "outcome": outcome}
 
 
 def _overview(table: Table, lines: pd.DataFrame) -> dict[str, Any]:
@@ -236,35 +238,30 @@ def _cell(table: Table, line, paper: layout.Number | None, ours: layout.Number |
     }
 
 
-def _further(table: Table, by_place: dict, number: int, elsewhere: Sequence[str]) -> list[dict[str, Any]]:
-    """The cells behind the metrics: differences to other rows, of AP, or what others published."""
-    if not table.differences:
-        return [{"text": text, "interval": ""} for text in elsewhere]
+def _further(table: Table, by_place: dict, number: int, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """The cells of `Table.further`; differences to other rows have their intervals."""
     metric = layout.first_metric(table)
     every = [test for (_, of), line in by_place.items() if of == metric for test in line.versus.values()]
     reach = max((max(abs(test.low), abs(test.high)) for test in every), default=1.0) or 1.0
     versus = by_place[number, metric].versus
+    intervals = [charts.interval(versus[of][:3], reach) if of in versus else "" for of in table.differences]
     return [
-        {
-            "text": layout.difference(versus[label]) if label in versus else "",
-            "interval": charts.interval(versus[label][:3], reach) if label in versus else "",
-        }
-        for label in table.differences
+        {"text": text, "interval": interval} for text, interval in itertools.zip_longest(texts, intervals, fillvalue="")
     ]
 
 
 # ---------------------------------------------------------------- studies
 
 
-def _studies(frame: pd.DataFrame) -> list[list[dict[str, Any]]]:
-    """Studies in the order of their tables; an earlier edition before the first one that has all its experiments."""
-    order = list(load_tables())
-    known = sorted(studies.load_studies().values(), key=lambda study: order.index(study.table))
+def _editions() -> list[list[studies.Study]]:
+    """Studies in the order of their tables, an earlier edition before the first whose table names its own."""
+    tables = load_tables()
+    known = sorted(studies.load_studies().values(), key=lambda study: list(tables).index(study.table))
     found = {study.id: [study] for study in known if not study.pinned}
     for earlier in (study for study in known if study.pinned):
-        later = (id for id, (*_, last) in found.items() if {*of_table(earlier.table)} <= {*of_table(last.table)})
+        later = (id for id, (*_, last) in found.items() if tables[last.table].earlier == earlier.table)
         found.setdefault(next(later, earlier.id), []).insert(0, earlier)
-    return [[_study(study, frame, editions) for study in editions] for editions in found.values()]
+    return [*found.values()]
 
 
 def _study(study: studies.Study, frame: pd.DataFrame, editions: Sequence[studies.Study]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def _numbers(frame: pd.DataFrame, side: str, best: set) -> list[Number]:
     return [
         Number(
             one_decimal(value),
-            "" if side == "reported" or math.isnan(std) else f"± {std:.1f}",
+            "" if side == "reported" else _spread(std),
             "" if math.isnan(difference) else one_decimal(difference, signed=True),
             (number, metric) in best,
         )
@@ -128,6 +128,10 @@ def _numbers(frame: pd.DataFrame, side: str, best: set) -> list[Number]:
     ]
 
 
+def _spread(std: float) -> str:
+    return "" if math.isnan(std) else f"± {std:.1f}"
+
+
 def difference(test: Paired) -> str:
     """A mean difference with its 95 % interval, like `+1.2 (−0.3 … +2.7)`."""
     low, mean, high = (one_decimal(value, signed=True) for value in (test.low, test.mean, test.high))
@@ -135,8 +139,11 @@ def difference(test: Paired) -> str:
 
 
 def _versus(table: Table, head) -> tuple[str, ...]:
-    """The difference to each row that the table compares its own with; empty where there is none."""
+    """The difference to each row that the table compares its own with, and the AP of an earlier edition; else empty."""
     cells = [difference(head.versus[label]) if label in head.versus else "" for label in table.differences]
+    if table.earlier:
+        mean, std = head.earlier
+        cells.append("" if math.isnan(mean) else f"{one_decimal(mean)} {_spread(std)}".rstrip())
     return (*cells, *[""] * (len(table.further) - len(cells)))
 
 

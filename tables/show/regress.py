@@ -131,7 +131,7 @@ def _followed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _against_studies(new: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, list[str]]:
-    """Where one more trial of each row belongs, by the kept ones of a study, and what the new ones are.
+    """Where one more trial of each row belongs, by the kept ones of a study of today, and what the new ones are.
 
     Returns:
         The report, and a phrase for each new AP that is outside.
@@ -139,8 +139,8 @@ def _against_studies(new: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, list[s
     parts, outside = [], []
     for study in load_studies().values():
         seeds = seeds_run(study, kept)
-        if len(seeds) < len(study.seeds) or not study.claims:
-            continue
+        if len(seeds) < len(study.seeds) or not study.claims or study.pinned:
+            continue  # no trial of today is one more of an earlier edition
         table = load_tables()[study.table]
         rows: list[terminal.GridRow] = []
         for line, of_new in zip(

@@ -1,5 +1,7 @@
 """The frame as text: which tables, side by side or under one another, in which format."""
 
+import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -51,10 +53,14 @@ def render(
     if form == "csv":
         seeds = frame.by_seed.map(lambda values: "; ".join(f"{seed}: {value}" for seed, value in values.items()))
         texts = {"deviations": frame.deviations.map("; ".join), "by_seed": seeds}
-        return frame.assign(**texts).drop(columns=["versus", "costs", "details", "by_iou"]).to_csv(index=False)
+        return (
+            frame.assign(**texts).drop(columns=["versus", "earlier", "costs", "details", "by_iou"]).to_csv(index=False)
+        )
     if form not in FORMATS:
         raise UserError(f"there is no format '{form}': choose from {', '.join(FORMS)}")
     style = FORMATS[form]
+    known = {line.table for line in frame.itertuples() if not math.isnan(line.earlier[0])}
+    shown = [table if table.id in known else dataclasses.replace(table, earlier="") for table in shown]
     panels = _side_by_side(shown)
     last = max((i for i, tables in enumerate(panels) if tables[0].reports), default=-1)
     parts = []

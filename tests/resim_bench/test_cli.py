@@ -132,7 +132,7 @@ LONG = "x" * 300
         (["data", "--to", LONG], "argument --to: x{40}… is too long"),
         (["export", "mini-*", "x.pkl"], "matches 15 ids, mini-random"),
         (["plan", "in100-*"], "matches 7 ids"),
-        (["figure", "*", "x.png"], "matches 4 ids, mini, monitor, readings, scenes"),
+        (["figure", "*", "x.png"], "matches 5 ids, mini-first, mini, monitor, readings, scenes"),
         (["show", "nope"], "no id matches 'nope': known are random, "),
         (["show", "mini-*"], "matches 17 ids"),
         (["show", "mini-resim-c4", "x.jpg"], "x.jpg does not end in .png: name the file so"),
@@ -148,7 +148,11 @@ LONG = "x" * 300
         (["show", "voc-full"], "the VOC folder data/VOCdevkit does not exist"),
         (["show", "."], ". looks like none of a VOC devkit, a COCO folder, an ImageFolder: say which it is by --as"),
         (["show", ".", "--data", "x"], ". is the images itself: leave --data out"),
-        (["study", "*"], "matches 4 ids"),
+        (["study", "*"], "matches 7 ids"),
+        (
+            ["study", "mini-first"],
+            "mini-first is an earlier edition and has run, by the recipes of its day: a seed anew",
+        ),
         (["pretrain", ""], "no id matches ''"),
         (["pretrain", "x\ny"], r"^resim-bench: no id matches 'x\\ny': known are"),
         (["pretrain", "random", "--x\ny"], r"unrecognized arguments: --x\\ny"),
@@ -393,19 +397,24 @@ def test_a_study_on_other_data_keeps_nothing(units, tmp_path, capsys):
 
 
 def test_controls_run_two_trials_of_a_row_at_a_time_beside_what_the_study_kept(units, tmp_path, capsys):
-    cli.main(["study", "mini", "--units", "3"])
+    cli.main(["study", "mini"])
     units.clear()
-    rows = len(tables.load_tables()["mini-controls"].rows)
+    seeds = list(tables.load_studies()["mini-controls"].seeds)
+    of_row = len(seeds) // 2
+    planned = of_row * len(tables.load_tables()["mini-controls"].rows)
     assert cli.main(["study", "mini-controls", "--units", "1"]) == 0
-    assert units == [1, 2]
-    assert f"mini-controls: 4 of {2 * rows} units have run" in capsys.readouterr().out
+    assert units == seeds[:2]
+    assert f"mini-controls: {2 * of_row} of {planned} units have run" in capsys.readouterr().out
     assert cli.main(["study", "mini-controls", "--units", "1"]) == 0
-    assert units == [1, 2, 3]
+    assert units == seeds[:4]
     kept = {entry["pretrain"]["id"] for entry in evidence.read_all(tmp_path / "kept")}
     kept -= {pair.pretrain_id for pair in experiments.of_table("mini")}
     assert kept == {"mini-resim-c4-permuted"}, "reported before any other"
     out = capsys.readouterr().out
-    assert f"mini-controls: 6 of {2 * rows} units have run" in out and "AP − ReSim-C4" in out
+    assert f"mini-controls: {2 * of_row + 2} of {planned} units have run" in out and "AP − ReSim-C4" in out
+    units.clear()
+    assert cli.main(["study", "mini-choices", "--units", "2"]) == 0
+    assert units == seeds[:3], "of three seeds the last runs alone"
 
 
 def test_mini_runs_one_seed_and_prints_its_table(units, capsys):

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import pytest
 
 import tables
 from resim_bench import evidence, record
-from tables import compare
+from tables import compare, studies
 from tables.statistics import paired
 
 RESIM = ("in100-resim-c4", "voc-full")  # reported 55.9 / 81.3 / 62.1
@@ -27,7 +28,7 @@ def test_the_papers_rows_take_the_ap_of_rounded_detections_and_ours_take_the_oth
 
 def test_the_frame_has_every_number_of_the_tables_once():
     frame = tables.collect([])
-    assert len(frame) == 3 * (4 + 5 + 5 + 14 + 3 + 6 + 14 + 6 + 4) + 6 * (9 + 9 + 10 + 5)
+    assert len(frame) == 3 * (4 + 5 + 5 + 14 + 3 + 6 + 6 + 6 + 10 + 14 + 6 + 4) + 6 * (9 + 9 + 10 + 5)
     assert not frame.duplicated(["table", "row", "metric"]).any()
     assert frame.reported.notna().sum() == 186
 
@@ -255,10 +256,11 @@ def test_rows_are_compared_seed_by_seed_with_those_of_their_group(make_record):
 def test_a_row_is_compared_with_one_of_another_group_where_its_own_has_none(make_record):
     ids = ("mini-moco-v2", "mini-resim-c4", "mini-resim-c4-permuted")
     metrics = [dict.fromkeys(("AP", "AP50", "AP75"), ap) for ap in (10.0, 16.0, 8.0)]
+    plan = studies.load_studies()["mini-controls"].seeds
     records = [
         make_record(id, "mini-voc-frozen", metrics=of_row, seeds=(seed, seed))
         for id, of_row in zip(ids, metrics, strict=True)
-        for seed in (1, 2, 9)
+        for seed in (*plan[:2], plan.stop)
     ]
     frame = tables.collect(records)
     lines = frame[(frame.table == "mini-controls") & (frame.metric == "AP")].set_index("label")
@@ -266,3 +268,26 @@ def test_a_row_is_compared_with_one_of_another_group_where_its_own_has_none(make
     assert lines.versus["ReSim-C4"] == {"MoCo-v2": paired([6.0, 6.0])}
     assert set(lines.trials[:3]) == {2}, "the plan's seeds alone: where nothing is claimed, rows are compared"
     assert set(frame[(frame.table == "mini") & (frame.metric == "AP") & (frame.ours > 0)].trials) == {3}
+
+
+def test_a_row_has_what_an_earlier_edition_found(make_record, monkeypatch):
+    """By its name, at each metric, whichever seeds either edition has."""
+    names = "mini-resim-c4", "mini-voc-frozen"
+    records = [make_record(*names, ap, ap + 10, ap - 5, seeds=(seed, seed)) for seed, ap in ((1, 15.0), (2, 17.0))]
+    later = make_record(*names, 20.0, seeds=(11, 11))
+    later["pretrain"]["protocol"] = {"batch": 17}
+    plan = studies.load_studies()["mini-first"]
+    pinned = {side: {records[0][side]["id"]: record.digest(records[0][side]["protocol"])} for side in plan.pinned}
+    monkeypatch.setattr(studies, "load_studies", lambda: {"first": dataclasses.replace(plan, pinned=pinned)})
+    frame = tables.collect([*records, later])
+    mini = frame[frame.table == "mini"].set_index(["name", "metric"])
+    row = "ReSim-C4 (frozen backbone)"
+    spread = pytest.approx(math.sqrt(2))
+    assert {metric: mini.earlier[row, metric] for metric in ("AP", "AP50", "AP75")} == {
+        "AP": (16.0, spread),
+        "AP50": (26.0, spread),
+        "AP75": (11.0, spread),
+    }
+    assert mini.ours[row, "AP"] == 20.0 and math.isnan(mini.earlier["MoCo-v2 (frozen backbone)", "AP"][0])
+    assert all(math.isnan(mean) for mean, _ in frame[frame.table.isin(["mini-first", "in100-voc"])].earlier)
+    assert tables.load_tables()["mini"].earlier == "mini-first"

@@ -1,7 +1,6 @@
 """The page: the frame's numbers and no others, nothing from outside, and no word of a record taken for HTML."""
 
 import base64
-import dataclasses
 import hashlib
 import json
 import math
@@ -18,7 +17,6 @@ from resim_bench import evidence, files
 from resim_bench.errors import UserError
 from resim_bench.harness import runs, trace
 from resim_bench.record import ERRORS
-from tables import studies
 from tables.page import charts, page
 from tables.show.layout import one_decimal
 
@@ -168,8 +166,8 @@ def test_a_hostile_record_changes_nothing_but_its_own_cells(make_record):
 
 
 def test_a_study_has_every_seed_and_its_claims(frame, tree):
-    (mini,) = found(tree, "section", id="mini")
-    lines = frame[(frame.table == "mini") & (frame.metric == "AP")]
+    (mini,) = found(tree, "section", id="mini-first")
+    lines = frame[(frame.table == "mini-first") & (frame.metric == "AP")]
     dots = [words(node) for node in found(mini, "title")]
     assert sorted(dots) == sorted(
         f"{line.label}, seed {seed}: {one_decimal(value)}"
@@ -178,25 +176,25 @@ def test_a_study_has_every_seed_and_its_claims(frame, tree):
     )
     joined = found(mini, "path", class_="joined")
     assert len(joined) == 2 * 10, "of each group, each seed"
-    judged = frame.attrs["judged"]["mini"]
+    judged = frame.attrs["judged"]["mini-first"]
     (claims,) = found(mini, "table", class_="claims")
     assert len(found(claims, "tr")) == 1 + len(judged)
     assert all(f"{one_decimal(one.found.mean, signed=True)} (" in words(claims) for one in judged)
-    assert judged[0].claim.text in words(found(tree, "header")[0]), "the first screen says what was found"
+    first = f"Our own study, first edition: {judged[0].claim.text}. "
+    assert first in words(found(tree, "header")[0]), "the first screen says what was found"
 
 
-def test_editions_stand_beside_each_other(records, monkeypatch):
-    known = studies.load_studies()
-    first = dataclasses.replace(
-        known["mini"], id="first", table="photos-cards", pinned={"pretrain": {}, "transfer": {}}
-    )
-    of_table = studies.of_table
-    monkeypatch.setattr(page, "of_table", lambda id: of_table("mini" if id == "photos-cards" else id))
-    monkeypatch.setattr(studies, "load_studies", lambda: {"mini": known["mini"], "first": first})
-    tree = parsed(shown(records))
+def test_editions_stand_beside_each_other(frame, tree):
     together = [[node.get("id") for node in found(of, "section")] for of in found(tree, "div", class_="editions")]
-    assert together == [["photos-cards", "mini"]]
-    assert "An earlier edition, by the protocols of its day" in words(found(tree, "section", id="photos-cards")[0])
+    assert together[:3] == [["mini-first", "mini"], ["mini-controls-first", "mini-controls"], ["mini-choices"]]
+    assert "An earlier edition, by the protocols of its day" in words(found(tree, "section", id="mini-first")[0])
+    (controls,) = found(found(tree, "section", id="mini-controls")[0], "table", class_="grid")
+    head, *rows = [row for row in found(controls, "tr") if row.get("class") != "group"]
+    assert [words(cell) for cell in head][-3:] == ["AP − MoCo-v2", "AP − ReSim-C4", "AP, first edition"]
+    assert [words(cell) for cell in rows[0]][-3:] == ["", "", "10.1 ± 2.0"]
+    frame.attrs["judged"]["mini"] = frame.attrs["judged"]["mini-first"]
+    later = parsed(page.page(frame, (), "0" * 40, MADE))
+    assert "Our own study: ReSim-C4" in words(found(later, "header")[0]), "the last one that has been judged"
 
 
 def test_errors_have_bars_and_gains_lines(make_record):

@@ -1,5 +1,6 @@
 """What the terminal shows."""
 
+import math
 import re
 
 import pytest
@@ -230,6 +231,22 @@ def test_our_own_tables_appear_with_their_records(make_record):
 def test_no_negative_zero(make_record):
     text = shown([make_record(*RESIM, ap=55.89), make_record("in100-moco-v2", "voc-full", 55.91)], ["in100-voc"])
     assert "55.9 (+0.0)" in flat(text)
+
+
+def test_what_an_earlier_edition_found_stands_behind(make_record):
+    """And where nothing of it is at hand, as above, there is no column."""
+    frame = tables.collect([make_record("mini-resim-c4", "mini-voc-full", 7.4, 17.7, 4.1)])
+    before = {"MoCo-v2": (5.8, 0.5), "ReSim-C4": (6.0, math.nan)}
+    frame["earlier"] = [before.get(label, (math.nan, math.nan)) for label in frame.label]
+    lines = block(tables.render(frame, ["mini"]), "Mini")
+    assert lines[2].split("  ")[-1] == "AP, first edition"
+    assert rows(lines)[:4] == [
+        "full fine-tuning",
+        "random init. – – – 0",
+        "MoCo-v2 – – – 0 5.8 ± 0.5",
+        "ReSim-C4 7.4 17.7 4.1 1 6.0",
+    ]
+    assert "| ReSim-C4 | 7.4 | 17.7 | 4.1 | 1 | 6.0 |" in tables.render(frame, ["mini"], "markdown")
 
 
 def test_mini_on_request_without_records():

@@ -253,8 +253,8 @@ def test_oddities_of_the_source_are_footnotes(name, row, words):
 
 def test_tables_of_our_own():
     loaded = tables.load_tables()
-    ours = ["coco-frozen", "variants-voc", "variants-coco", "mini", "mini-controls", "photos-cards", "photos-coco"]
-    assert list(loaded)[6:] == ours
+    ours = ["coco-frozen", "variants-voc", "variants-coco", "mini", "mini-first", "mini-controls", "mini-choices"]
+    assert list(loaded)[6:] == [*ours, "mini-controls-first", "photos-cards", "photos-coco"]
 
     def pairs(name):
         return [(row.pretrain, row.transfer) for row in loaded[name].rows]
@@ -277,8 +277,18 @@ def test_tables_of_our_own():
         for pretrain in ("mini-random", "mini-moco-v2", "mini-resim-c4")
     ]
     of_study, permuted, *others = [pretrain for pretrain, transfer in pairs("mini-controls")][1:]
-    assert (of_study, permuted, len(others)) == ("mini-resim-c4", "mini-resim-c4-permuted", 11)
+    assert (of_study, permuted, len(others)) == ("mini-resim-c4", "mini-resim-c4-permuted", 3)
     assert {transfer for _, transfer in pairs("mini-controls")} == {"mini-voc-frozen"}
+    assert pairs("mini-first") == pairs("mini")
+    of_study = pairs("mini-controls")[:2]
+    assert pairs("mini-choices")[:2] == of_study and len(pairs("mini-choices")) == 10
+    assert pairs("mini-controls-first") == [*pairs("mini-controls"), *pairs("mini-choices")[2:]]
+    for table in loaded.values():
+        if table.earlier:
+            names = {row.name: (row.pretrain, row.transfer) for row in loaded[table.earlier].rows}
+            assert all(names[row.name] == (row.pretrain, row.transfer) for row in table.rows), (
+                "what stands behind a row"
+            )
     for name in ("photos-cards", "photos-coco"):
         renamed = [(p.replace("mini", "photos"), t.replace("mini-voc", name)) for p, t in pairs("mini")]
         assert pairs(name) == [pair for pair in renamed if name == "photos-cards" or pair[0] != "photos-random"]

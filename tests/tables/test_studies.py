@@ -1,6 +1,7 @@
 """A study's claims: judged by its plan alone, from all of its seeds or not at all."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -8,12 +9,20 @@ import pytest
 import tables
 from resim_bench.record import ERRORS, digest
 from tables import studies
+from tables.quantities import IOUS, QUANTITIES
 from tables.statistics import paired, prediction_interval
 from tables.studies import HOLDS, REVERSED, UNDECIDED
 
 PLAN = studies.load_studies()["mini"]
 ROWS = tables.load_tables()["mini"].rows
 FROZEN = "(frozen backbone)"
+
+
+def detail(ap):
+    """The better a detector, the less its errors of place cost, and the less its AP falls with the IoU."""
+    by_iou = {iou: 2 * ap * math.exp(-(int(iou) - 50) / ap) for iou in IOUS}
+    costs = dict.fromkeys(ERRORS, 1.0) | {"localisation": 50 - ap}
+    return {"box": {"by_iou": by_iou}, "errors": {"box": {"0.5": costs}}}
 
 
 @pytest.fixture
@@ -27,7 +36,8 @@ def trials(make_record):
             of_seed = rng.normal()
             for row in ROWS:
                 ap = means.get(row.name, 20.0) + of_seed + rng.normal(0, noise)
-                records.append(make_record(row.pretrain, row.transfer, ap, ap + 10, ap - 5, seeds=(seed, seed)))
+                one = make_record(row.pretrain, row.transfer, ap, ap + 10, ap - 5, seeds=(seed, seed))
+                records.append(one | {"detail": detail(ap)})
         return records
 
     return build
@@ -50,6 +60,7 @@ def test_the_plan_is_what_the_project_asks():
 def test_the_verdict_is_the_sign_that_is_clear(trials, resim, verdict):
     found = verdicts(trials({f"ReSim-C4 {FROZEN}": resim, f"random init. {FROZEN}": 13.0}))
     assert found["ReSim-C4", "AP", True] == found["ReSim-C4", "AP75", False] == verdict
+    assert {of for (_, metric, _), of in found.items() if metric in QUANTITIES} == {verdict}
     assert found["MoCo-v2", "AP", False] == HOLDS
 
 
@@ -118,7 +129,8 @@ def test_the_table_says_what_was_found(trials):
     assert f"All {len(PLAN.seeds)} seeds of the study have run." in flat
     assert "• Primary: ReSim-C4 is above MoCo-v2 with a frozen backbone. AP holds: +3." in flat
     assert f", n {len(PLAN.seeds)}, r 0." in flat
-    assert flat.count("• Secondary: ") == 3 and flat.count("; AP75 ") == 2
+    assert flat.count("• Secondary: ") == 5 and flat.count("; AP75 ") == 2
+    assert "frozen backbone. slope of log AP over the IoU holds: +" in flat
 
 
 # ---------------------------------------------------------------- one more trial against the recorded ones
@@ -168,11 +180,16 @@ def test_an_unfinished_study_predicts_nothing(regress, trials):
     assert "99 %" not in text and code == 0
 
 
+def pinned(records):
+    """The plan as one of an earlier edition whose protocols are those of the records."""
+    digests = {side: {r[side]["id"]: digest(r[side]["protocol"]) for r in records} for side in ("pretrain", "transfer")}
+    return dataclasses.replace(PLAN, id="first", pinned=digests)
+
+
 def test_an_earlier_edition_is_judged_by_the_protocols_of_its_day(trials, monkeypatch):
     """Its records are its table's alone, and today's are no longer compared with them."""
     records = trials({f"ReSim-C4 {FROZEN}": 23.0, f"random init. {FROZEN}": 13.0})
-    digests = {side: {r[side]["id"]: digest(r[side]["protocol"]) for r in records} for side in ("pretrain", "transfer")}
-    first = dataclasses.replace(PLAN, id="first", pinned=digests)
+    first = pinned(records)
     monkeypatch.setattr(studies, "load_studies", lambda: {"first": first})
     frame = tables.collect(records)
     assert all(one.verdict == HOLDS for one in studies.judge(first, frame) if one.claim.primary)
@@ -183,6 +200,21 @@ def test_an_earlier_edition_is_judged_by_the_protocols_of_its_day(trials, monkey
     both = tables.collect([*later, *records])
     assert set(both[both.table == PLAN.table].trials) == {len(PLAN.seeds)}
     assert set(both[(both.table == "mini-controls") & (both.pretrain == "mini-moco-v2")].trials) == {len(PLAN.seeds)}
+
+
+def test_an_earlier_edition_predicts_no_trial_of_today(regress, trials, monkeypatch):
+    kept = trials({})
+    monkeypatch.setattr(tables.show.regress, "load_studies", lambda: {"first": pinned(kept)})
+    text, code = regress(make_later(trials({}, seeds=[0])), kept)
+    assert "A new trial of" not in text and code == 0
+
+
+def test_what_an_earlier_edition_found_is_kept_in_its_file(trials, monkeypatch):
+    """A seed of its under another protocol is a further one of the table."""
+    records = trials({})
+    monkeypatch.setattr(studies, "load_studies", lambda: {"first": pinned(records)})
+    assert {tables.file_of(one) for one in records} == {"first"}
+    assert {tables.file_of(one) for one in make_later(records)} == {"mini"}
 
 
 def make_later(records):
@@ -198,6 +230,8 @@ def test_a_claim_may_ask_of_details(trials, monkeypatch):
     study = dataclasses.replace(PLAN, claims=[claim])
     monkeypatch.setattr(studies, "load_studies", lambda: {"mini": study})
     records = trials({})
+    for record in records:
+        del record["detail"]
     assert studies.judge(study, tables.collect(records)) == []
     for number, record in enumerate(records):
         far = 4.0 if record["pretrain"]["id"] == "mini-moco-v2" else 1.0

@@ -6,8 +6,7 @@ in cells. The queue is a quarter of the scenes: a longer one often holds the que
 
 _base_ = "moco_v2.py"
 model = dict(backbone=dict(depth=18, strides=(1, 1, 1, 2), width=16), queue=1024, momentum=0.99)
-# As the first edition of the study ran: a sampled Gaussian, which does next to nothing to views of this size.
-views = dict(size=56, blur_sigma=(0.1, 0.5), blur="gaussian")
+views = dict(size=56, blur_sigma=(0.1, 0.5))  # a quarter of the view's size, so of sigma's
 batch = 64
 optimizer = dict(lr=0.06)
 workers = 0

@@ -366,7 +366,7 @@ def _cut_open(outline: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 def _turns(path: np.ndarray) -> np.ndarray:
-    """The points of a closed path (n, 2) at which it turns, each once."""
+    """The points of a closed path (n, 2) at which it turns."""
     path = path[(path != np.roll(path, 1, axis=0)).any(1)]
     before, after = path - np.roll(path, 1, axis=0), np.roll(path, -1, axis=0) - path
     return path[(before != after).any(1)]

@@ -175,17 +175,24 @@ SCHEDULE_2X = {
     "max_iters": [90000, 180000],
     "schedule.MultiStepLR.milestones": [[60000, 80000], [120000, 160000]],
 }
+MINI_SCHEDULE_2X = {"max_iters": [720, 1440], "schedule.MultiStepLR.milestones": [[480, 640], [960, 1280]]}
+FROZEN = {"model.backbone.frozen_stages": [-1, 4]}
+FPN_T = {"hooks.BackboneHook.neck": [None, True]}
 
 
 @pytest.mark.parametrize(
     ("base_id", "transfer_id", "difference"),
-    [("coco-1x", "coco-2x", SCHEDULE_2X)]
+    [("coco-1x", "coco-2x", SCHEDULE_2X), ("mini-coco-1x", "mini-coco-2x", MINI_SCHEDULE_2X)]
+    + [
+        ("mini-coco-1x", f"mini-coco-1x-{variant}", difference)
+        for variant, difference in (("frozen", FROZEN), ("fpn-t", FPN_T))
+    ]
     + [
         (f"coco-{schedule}", f"coco-{schedule}-{variant}", difference)
         for schedule in ("1x", "2x")
         for variant, difference in (
-            ("frozen", {"model.backbone.frozen_stages": [-1, 4]}),
-            ("fpn-t", {"hooks.BackboneHook.neck": [None, True]}),
+            ("frozen", FROZEN),
+            ("fpn-t", FPN_T),
             ("release", {"model.backbone.frozen_stages": [-1, 1], "hooks.PreciseBNHook.num_iters": [200, 0]}),
         )
     ],
@@ -194,7 +201,7 @@ def test_each_protocol_differs_from_its_base_by_what_it_is_named_after_alone(bas
     assert differences(base_id, transfer_id) == difference
 
 
-@pytest.mark.parametrize("transfer_id", [i for i in experiments.transfer_ids() if i.startswith("coco")])
+@pytest.mark.parametrize("transfer_id", [i for i in experiments.transfer_ids() if "coco" in i])
 def test_what_resim_bench_sets_stands_in_the_config_for_plain_mmdetection_too(transfer_id):
     cfg = protocols.load(transfer_id)
     assert cfg.train_cfg.max_iters == cfg.train_cfg.val_interval == cfg.max_iters
@@ -207,6 +214,7 @@ def test_what_resim_bench_sets_stands_in_the_config_for_plain_mmdetection_too(tr
     ("transfer_id", "frozen", "free"),
     [
         ("coco-1x-frozen", ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."), ()),
+        ("mini-coco-1x-frozen", ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."), ()),
         ("coco-1x-release", ("conv1.", "bn1.", "layer1."), ("layer2.", "layer3.", "layer4.")),
     ],
 )

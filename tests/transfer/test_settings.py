@@ -162,7 +162,9 @@ def _read_once(monkeypatch):
     monkeypatch.setattr(Config, "fromfile", lambda file: Config(copy.deepcopy(SHIPPED[file.stem])))
 
 
-SHIPPED = {i: Config.fromfile(experiments.transfer_ids()[i]).to_dict() for i in ("mini-voc-full", "coco-1x")}
+SHIPPED = {
+    i: Config.fromfile(experiments.transfer_ids()[i]).to_dict() for i in ("mini-voc-full", "coco-1x", "mini-coco-1x")
+}
 
 
 def load(text, transfer_id="mini-voc-full"):
@@ -238,6 +240,18 @@ def test_any_option_is_legal_or_one_sentence(place, value):
             protocols.resolve(cfg, data="x", classes=["a"], seed=0, backbone="b")
         except UserError as refusal:
             assert len(str(refusal).splitlines()) == 1 and len(str(refusal)) < 600
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        ("model.rpn_head.anchor_generator.base_sizes=[0,4]", "give a list of numbers above 0"),
+        ("model.roi_head.bbox_roi_extractor.finest_scale=0", "give a number above 0"),
+    ],
+)
+def test_what_stands_in_a_small_pyramid_s_config_alone_is_checked_too(text, remedy):
+    with pytest.raises(UserError, match=remedy):
+        load(text, "mini-coco-1x")
 
 
 def test_a_sampler_s_square_images_are_wide_or_tall():

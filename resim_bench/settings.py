@@ -158,7 +158,8 @@ def _sentence(error: ValidationError, given, name: str) -> str:
     context = first.get("ctx", {})
     if first["type"] == "unknown":
         whole = f"{setting}.{context['name']}" if setting else context["name"]
-        kind = f" of type {first['input']['type']}" if "type" in first["input"] else ""
+        kind = first["input"].get("type")
+        kind = f" of type {kind}" if isinstance(kind, str) and kind == shown(kind).strip("'\"") else ""
         said = f"there is no setting {whole}: {setting or 'the top level'}{kind} has {context['known']}"
     elif first["type"] == "missing":
         said = f"{setting} is missing: give it"

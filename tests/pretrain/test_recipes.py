@@ -110,10 +110,11 @@ def test_what_came_later_is_in_no_protocol_that_has_it_as_before():
         "model.levels.*.positives": "same",
         "model.levels.*.head": "conv3x3",
     }
-    recipe = train.load_recipe("mini-resim-c4")
+    recipe = train.load_recipe("photos-resim-c4")
     assert recipe.views.blur == "gaussian" and recipe.model.levels.c4.border == "closed"
-    assert "views.blur" not in settings("mini-resim-c4") and "model.levels.c4.border" not in settings("mini-resim-c4")
-    other = train.load_recipe("mini-resim-c4", {"model.levels.c4.border": "open"})
+    found = settings("photos-resim-c4")
+    assert "views.blur" not in found and "model.levels.c4.border" not in found
+    other = train.load_recipe("photos-resim-c4", {"model.levels.c4.border": "open"})
     assert runs.flatten(train.protocol(other, other.dataset))["model.levels.c4.border"] == "open"
 
 
@@ -160,8 +161,9 @@ def test_a_control_differs_by_what_it_is_about_alone(control, changes):
 
 
 @pytest.mark.parametrize("method", ["random", "moco-v2", "resim-c4"])
-def test_photographs_change_the_data_and_the_epochs_alone(method):
+def test_photographs_change_the_data_and_the_epochs_and_keep_their_blur(method):
     mini, photos = settings(f"mini-{method}"), settings(f"photos-{method}")
+    assert mini.pop("views.blur") == "boxes"
     differing = {"dataset.name", "dataset.images", "dataset.classes"} | ({"epochs"} if method != "random" else set())
     assert set(runs.differences(mini, photos)) == differing
     steps = [found["epochs"] * (found["dataset.images"] // found["batch"]) for found in (mini, photos)]

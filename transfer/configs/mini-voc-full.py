@@ -3,8 +3,6 @@
 Paper: none; `make mini-study` asks whether the paper's finding shows at this size.
 Run: resim-bench transfer mini-voc-full --backbone mini-resim-c4 --data data/mini/VOCdevkit
 Expect: what `resim-bench tables mini` shows.
-Where MMDetection differs from Detectron2 (RPN targets and normaliser, empty boxes, groups of square images), this is
-MMDetection's: the first edition of the study ran so.
 C4 has stride 4, as in pre-training, and 24 × 24 cells of a scene. Regions are pooled to 6 × 6 cells instead of 14 × 14:
 res5 on them takes much of the time.
 """
@@ -19,7 +17,6 @@ expected_data = dict(name="scenes", train_images=400, test_images=200, classes=6
 model = dict(
     backbone=dict(depth=18, strides=(1, 1, 1), base_channels=16),
     rpn_head=dict(
-        type="RPNHead",
         in_channels=64,
         feat_channels=64,
         anchor_generator=dict(scales=[3, 6, 12], strides=[4]),
@@ -31,10 +28,10 @@ model = dict(
             out_channels=64,
             featmap_strides=[4],
         ),
-        bbox_head=dict(type="BBoxHead", in_channels=128, roi_feat_size=3, num_classes=6),
+        bbox_head=dict(in_channels=128, roi_feat_size=3, num_classes=6),
     ),
     train_cfg=dict(
-        rpn=dict(assigner=dict(type="MaxIoUAssigner"), sampler=dict(num=64)),
+        rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=500, max_per_img=200),
         rcnn=dict(sampler=dict(num=32)),
     ),
@@ -50,7 +47,7 @@ train_dataloader = dict(
     batch_size=total_batch,
     num_workers=0,
     persistent_workers=False,
-    sampler=dict(_delete_=True, type="DrawSampler", batch_size=total_batch, group_by_aspect=True),
+    sampler=dict(batch_size=total_batch),
     dataset=dict(data_root=data_root, pipeline=train_pipeline),
 )
 test_dataloader = dict(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from resim_bench.experiments import Trial, of_table
+from resim_bench.experiments import Experiment, Trial, of_table
 from resim_bench.record import digest
 from tables import compare
 from tables.paper import ROOM, load_tables
@@ -39,9 +39,10 @@ class Hypothesis:
 class Study:
     """A plan: the table whose rows are run, each with every seed from the first to the last, and the claims.
 
-    `unit` says what runs together: all rows with one `seed`, or two seeds of one `row`, each on a core. Without claims
-    it is exploratory. An earlier edition has run and is not run again: it has `pinned` the protocols of its day, by
-    side and id, and its records are those of its seeds that followed these, and no other table's.
+    `unit` says what runs together: all rows with one `seed`, or two seeds of one `row`, each on a core. With them each
+    backbone is read by the `readings` of that id, since it is not kept. Without claims it is exploratory. An earlier
+    edition has run and is not run again: it has `pinned` the protocols of its day, by side and id, and its records are
+    those of its seeds that followed these, and no other table's.
     """
 
     id: str
@@ -50,12 +51,18 @@ class Study:
     last_seed: int
     claims: list[Hypothesis]
     unit: str = "seed"
+    readings: str = ""
     pinned: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def seeds(self) -> range:
         """Of pre-training and of transfer."""
         return range(self.first_seed, self.last_seed + 1)
+
+    def with_readings(self, pairs: list[Experiment]) -> list[Experiment]:
+        """These, and what their backbones read."""
+        backbones = dict.fromkeys(pair.pretrain_id for pair in pairs) if self.readings else ()
+        return pairs + [Experiment(id, self.readings) for id in backbones]
 
     def pins(self, record: dict) -> bool:
         """Whether a record is this earlier edition's."""
@@ -68,11 +75,13 @@ class Study:
 
 def units(study: Study) -> list[list[Trial]]:
     """What is run, a unit after the other."""
-    pairs = of_table(study.table)
+    rows = of_table(study.table)
     if study.unit == "seed":
-        return [[Trial(pair, seed) for pair in pairs] for seed in study.seeds]
+        return [[Trial(pair, seed) for pair in study.with_readings(rows)] for seed in study.seeds]
     twos = [study.seeds[first : first + 2] for first in range(0, len(study.seeds), 2)]
-    return [[Trial(pair, seed) for seed in two] for pair in pairs for two in twos]
+    return [
+        [Trial(pair, seed) for pair in study.with_readings([row]) for seed in two] for row in rows for two in twos
+    ]
 
 
 class Judged(NamedTuple):
@@ -105,7 +114,7 @@ def file_of(record: dict) -> str:
     seeds = {record["pretrain"]["seed"], record["transfer"]["seed"]}
     for study in sorted(load_studies().values(), key=lambda study: not study.claims):
         of_plan = study.pins(record) if study.pinned else seeds <= set(study.seeds)
-        if of_plan and pair in of_table(study.table):
+        if of_plan and pair in study.with_readings(of_table(study.table)):
             return study.id
     return next((table for table in load_tables() if pair in of_table(table)), "others")
 

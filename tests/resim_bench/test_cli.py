@@ -379,7 +379,7 @@ def test_a_study_goes_on_where_it_stopped_and_keeps_its_records(units, tmp_path,
     seeds = list(tables.load_studies()["mini"].seeds)
     assert cli.main(["study", "mini", "--units", "2"]) == 0
     assert units == seeds[:2]
-    assert len(evidence.read_all(tmp_path / "kept")) == 2 * 6
+    assert len(evidence.read_all(tmp_path / "kept")) == 2 * (6 + 3), "rows, and what their backbones read"
     out = capsys.readouterr().out
     assert (
         f"mini: 0 of {len(seeds)} units have run\nmini: 1 of {len(seeds)} units have run; this one took 0 min\n" in out

@@ -79,9 +79,7 @@ def units(study: Study) -> list[list[Trial]]:
     if study.unit == "seed":
         return [[Trial(pair, seed) for pair in study.with_readings(rows)] for seed in study.seeds]
     twos = [study.seeds[first : first + 2] for first in range(0, len(study.seeds), 2)]
-    return [
-        [Trial(pair, seed) for pair in study.with_readings([row]) for seed in two] for row in rows for two in twos
-    ]
+    return [[Trial(pair, seed) for pair in study.with_readings([row]) for seed in two] for row in rows for two in twos]
 
 
 class Judged(NamedTuple):

@@ -80,13 +80,17 @@ def test_tables_work_without_any_run(capsys):
     assert not list(Path().iterdir())
 
 
-def test_tables_answer_fast_and_without_torch():
-    script = "import sys; from resim_bench.cli import main; main(['tables']); assert 'torch' not in sys.modules"
+def processor_time(script):
+    """What else runs on the machine is no fault of the script."""
     before = os.times()
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-    after = os.times()  # processor time: what else runs on the machine is no fault of the tables
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    assert spent < 2
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
+def test_tables_answer_fast_and_without_torch():
+    script = "import sys; from resim_bench.cli import main; main(['tables']); assert 'torch' not in sys.modules"
+    assert processor_time(script) < 5 * processor_time("import pandas"), "two seconds of a core, or what it has of them"
 
 
 LONG = "x" * 300

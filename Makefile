@@ -25,6 +25,7 @@ mini: $(RUN)
 
 mini-study: $(RUN)
 	@$(RUN) study mini $(ARGS)
+	@$(RUN) study mini-coco $(ARGS)
 
 mini-controls: $(RUN)
 	@$(RUN) study mini-controls $(ARGS)

@@ -9,6 +9,7 @@ import pandas as pd
 from resim_bench import files
 from resim_bench.errors import UserError
 from tables.paper import load_tables
+from tables.show import layout
 from tables.studies import Study
 
 STYLE: Any = {"svg.hashsalt": "resim-bench", "svg.fonttype": "none", "font.size": 10}  # the same file each time
@@ -28,7 +29,8 @@ def draw_study(study: Study, frame: pd.DataFrame, file: Path) -> None:
     from matplotlib.figure import Figure
 
     table = load_tables()[study.table]
-    lines = frame[(frame.table == study.table) & (frame.metric == "AP") & (frame.trials > 0)]
+    metric = layout.first_metric(table)
+    lines = frame[(frame.table == study.table) & (frame.metric == metric) & (frame.trials > 0)]
     values = [
         (line.group, line.label, {seed: value for seed, value in line.by_seed.items() if seed in study.seeds})
         for line in lines.itertuples()
@@ -42,7 +44,7 @@ def draw_study(study: Study, frame: pd.DataFrame, file: Path) -> None:
         for panel, group in zip(panels, groups, strict=True):
             _panel(panel, {label: of_row for of_group, label, of_row in values if of_group == group})
             panel.set_title(group)
-        panels[0].set_ylabel("AP, per cent")
+        panels[0].set_ylabel(f"{metric.replace('_', ' ')}, per cent")
         _save(figure, file)
 
 

@@ -134,11 +134,11 @@ LONG = "x" * 300
         (["import", LONG, "--as", "given-x"], "argument FILE: x{40}… is too long"),
         (["export", "random", f"{LONG}.pkl"], "argument TARGET: x{40}… is too long"),
         (["data", "--to", LONG], "argument --to: x{40}… is too long"),
-        (["export", "mini-*", "x.pkl"], "matches 15 ids, mini-random"),
-        (["plan", "in100-*"], "matches 7 ids"),
-        (["figure", "*", "x.png"], "matches 5 ids, mini-first, mini, monitor, readings, scenes"),
+        (["export", "mini-*", "x.pkl"], r"matches \d+ ids, mini-random"),
+        (["plan", "in100-*"], r"matches \d+ ids, carry-over, mini-choices"),
+        (["figure", "*", "x.png"], r"matches \d+ ids, .*mini-first, mini, .*monitor, readings, scenes"),
         (["show", "nope"], "no id matches 'nope': known are random, "),
-        (["show", "mini-*"], "matches 17 ids"),
+        (["show", "mini-*"], r"matches \d+ ids, mini-random"),
         (["show", "mini-resim-c4", "x.jpg"], "x.jpg does not end in .png: name the file so"),
         (["show", "mini-resim-c4", "--images", "0"], "0 is not a whole number from 1 to"),
         (["show", "mini-resim-c4", "--as", "voc"], "--as is for a folder, and mini-resim-c4 is none"),
@@ -152,7 +152,7 @@ LONG = "x" * 300
         (["show", "voc-full"], "the VOC folder data/VOCdevkit does not exist"),
         (["show", "."], ". looks like none of a VOC devkit, a COCO folder, an ImageFolder: say which it is by --as"),
         (["show", ".", "--data", "x"], ". is the images itself: leave --data out"),
-        (["study", "*"], "matches 7 ids"),
+        (["study", "*"], r"matches \d+ ids, carry-over, mini-choices"),
         (
             ["study", "mini-first"],
             "mini-first is an earlier edition and has run, by the recipes of its day: a seed anew",
@@ -366,12 +366,14 @@ def test_a_plan_gets_what_was_asked(monkeypatch, capsys):
 def units(monkeypatch, make_record, tmp_path):
     """The seeds whose unit was run; each leaves records of all rows, and of a seed that nobody asked for."""
     seeds = []
+    metrics = {pair: one.metrics for one in tables.load_tables().values() for pair in experiments.of_table(one.id)}
 
     def run(trials, work_dir, data=None):
         seeds.extend(dict.fromkeys(seed for _, seed in trials))
         for pair, seed in trials:
             for one in (seed, 900):
-                record.write(work_dir / "records", make_record(*pair, 20.0 + one % 3, seeds=(one, one)))
+                found = dict.fromkeys(metrics.get(pair, ["cells"]), 20.0 + one % 3)
+                record.write(work_dir / "records", make_record(*pair, seeds=(one, one), metrics=found))
 
     monkeypatch.setattr("resim_bench.harness.parallel.run", run)
     monkeypatch.setattr("resim_bench.data.scenes.write", lambda root, **counts: root)
@@ -421,9 +423,11 @@ def test_controls_run_two_trials_of_a_row_at_a_time_beside_what_the_study_kept(u
     assert units == seeds[:3], "of three seeds the last runs alone"
 
 
-def test_mini_runs_one_seed_and_prints_its_table(units, capsys):
+def test_mini_runs_the_headline_rows_of_both_halves_with_one_seed_and_prints_their_tables(units, capsys):
     assert cli.main(["mini"]) == 0
-    assert units == [0] and re.search("ReSim-C4 +20.0", capsys.readouterr().out)
+    out = capsys.readouterr().out
+    assert units == [0] and re.search("ReSim-C4 +20.0", out) and re.search("ReSim-FPN +20.0", out)
+    assert "6 of 6 rows have run" in out and "4 of 9 rows have run" in out
 
 
 def test_figures(units, capsys, tmp_path):

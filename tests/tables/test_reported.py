@@ -253,8 +253,8 @@ def test_oddities_of_the_source_are_footnotes(name, row, words):
 
 def test_tables_of_our_own():
     loaded = tables.load_tables()
-    ours = ["coco-frozen", "variants-voc", "variants-coco", "mini", "mini-first", "mini-controls", "mini-choices"]
-    assert list(loaded)[6:] == [*ours, "mini-controls-first", "photos-cards", "photos-coco"]
+    ours = "coco-frozen variants-voc variants-coco mini mini-coco mini-coco-2x mini-first mini-controls mini-choices"
+    assert list(loaded)[6:] == [*ours.split(), "mini-controls-first", "photos-cards", "photos-coco", "carry-over"]
 
     def pairs(name):
         return [(row.pretrain, row.transfer) for row in loaded[name].rows]
@@ -271,6 +271,13 @@ def test_tables_of_our_own():
         ("in1k-resim-fpn-200ep", "coco-1x"),
         *((id, f"coco-{x}-release") for x in ("1x", "2x") for id in ("in1k-moco-v2-200ep", resim[1])),
     ]
+    backbones = [f"mini-{name}" for name in ("random", "moco-v2", "resim-c4", "resim-fpn")]
+    assert pairs("mini-coco") == [
+        *((id, "mini-coco-1x") for id in backbones),
+        ("mini-resim-fpn", "mini-coco-1x-fpn-t"),
+        *((id, "mini-coco-1x-frozen") for id in backbones),
+    ]
+    assert pairs("carry-over") == [(id, "photos-cards-frozen") for id in backbones[:3]]
     assert pairs("mini") == [
         (pretrain, transfer)
         for transfer in ("mini-voc-full", "mini-voc-frozen")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tables
+from resim_bench import experiments
 from resim_bench.record import ERRORS, digest
 from tables import studies
 from tables.quantities import IOUS, QUANTITIES
@@ -54,6 +55,40 @@ def test_the_plan_is_what_the_project_asks():
     assert len(PLAN.seeds) >= 10 and 0 not in PLAN.seeds, "seed 0 is `make mini`'s: a new trial for `make regress`"
     names = {row.name for row in ROWS}
     assert {name for claim in PLAN.claims for name in (*claim.above, *claim.below)} <= names
+
+
+def test_the_plan_of_mini_coco_is_what_the_project_asks():
+    plan = studies.load_studies()["mini-coco"]
+    assert plan.seeds == PLAN.seeds, "by the same backbones"
+    frozen, full = ("frozen ResNet", "full fine-tuning")
+    assert [(claim.above, claim.below, claim.metrics) for claim in plan.claims] == [
+        ([f"{above} ({group})"], [f"{below} ({group})"], [metric])
+        for above, below, group, metric in (
+            ("ReSim-FPN", "MoCo-v2", frozen, "box_AP"),
+            ("ReSim-FPN", "MoCo-v2", frozen, "mask_AP"),
+            ("ReSim-C4", "MoCo-v2", frozen, "box_AP"),
+            ("ReSim-FPN", "MoCo-v2", full, "box_AP"),
+            ("ReSim-C4", "MoCo-v2", full, "box_AP"),
+            ("ReSim-FPN^T", "ReSim-FPN", full, "box_AP"),
+            ("MoCo-v2", "random init.", frozen, "box_AP"),
+        )
+    ]
+    assert [claim.primary for claim in plan.claims] == [True] + 6 * [False]
+    rows = {row.name for row in tables.load_tables()["mini-coco"].rows}
+    assert {name for claim in plan.claims for name in (*claim.above, *claim.below)} <= rows
+
+
+def test_a_study_reads_each_backbone_in_the_unit_that_trains_it():
+    (first, *_), known = studies.units(PLAN), experiments.readings_ids()
+    read = [trial.experiment for trial in first if trial.experiment.transfer_id in known]
+    assert read == [(id, "readings-mini") for id in ("mini-random", "mini-moco-v2", "mini-resim-c4")]
+    row, *_ = studies.units(studies.load_studies()["mini-controls"])
+    assert [(trial.experiment.transfer_id, trial.seed) for trial in row] == [
+        ("mini-voc-frozen", 11),
+        ("mini-voc-frozen", 12),
+        ("readings-mini", 11),
+        ("readings-mini", 12),
+    ]
 
 
 @pytest.mark.parametrize(("resim", "verdict"), [(23.0, HOLDS), (20.0, UNDECIDED), (17.0, REVERSED)])

@@ -1,6 +1,6 @@
 """coco-1x made small: Mask R-CNN on a narrow ResNet-18 with FPN, on generated scenes of 96 px.
 
-Paper: none; it asks of the pyramid and of masks what `make mini-study` asks of C4. No row stands on it.
+Paper: none; it asks of the pyramid and of masks what `make mini-study` asks of C4.
 Run: resim-bench transfer mini-coco-1x --backbone mini-resim-fpn --data data/mini/coco
 Expect: what the pilot in docs/findings.md found.
 Widths are a quarter of coco-1x's, and what is in pixels an eighth, as 96 px are of 800: anchors of 4, 8, 16, 32 and 64
@@ -33,14 +33,14 @@ model = dict(
         bbox_roi_extractor=dict(out_channels=64, featmap_strides=[4, 4, 4, 8], finest_scale=7),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=6),
         mask_roi_extractor=dict(out_channels=64, featmap_strides=[4, 4, 4, 8], finest_scale=7),
-        mask_head=dict(in_channels=64, conv_out_channels=64, num_classes=6),
+        mask_head=dict(in_channels=64, conv_out_channels=32, num_classes=6),
     ),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
-        rpn_proposal=dict(nms_pre=500, max_per_img=200),
+        rpn_proposal=dict(nms_pre=200, max_per_img=200),
         rcnn=dict(sampler=dict(num=32)),
     ),
-    test_cfg=dict(rpn=dict(nms_pre=300, max_per_img=50)),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=50)),
 )
 
 train_pipeline = _base_.train_pipeline

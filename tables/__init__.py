@@ -14,7 +14,7 @@ from tables.paper import RECORDS, load_tables
 from tables.readings import readings, worth
 from tables.show.errors import draw_errors, errors
 from tables.show.everything import everything
-from tables.show.figure import draw_curves, draw_readings, draw_study
+from tables.show.figure import draw_curves, draw_lengths, draw_readings, draw_study
 from tables.show.readings import beside, of_worth
 from tables.show.regress import regress
 from tables.show.report import FORMS, render, report
@@ -27,6 +27,7 @@ __all__ = [
     "collect",
     "draw_curves",
     "draw_errors",
+    "draw_lengths",
     "draw_readings",
     "draw_study",
     "errors",

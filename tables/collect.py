@@ -38,7 +38,7 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     * `versus`, `{label: tables.statistics.Paired}` of the rows of its table that it is compared with, seed by seed;
     * `earlier`, `ours` and `std` of that row in the table of an earlier edition, NaN where there is none.
 
-    `details` is `{seed of the pre-training: detail of the record of its first transfer, or None}`.
+    `epochs` are those of the pre-training; `details` is `{its seed: detail of its first transfer's record, or None}`.
 
     Of AP there is what errors cost, as far as the records say it: `costs` is `{IoU: {name of record.ERRORS: (mean,
     std)}}`, the mean and `std` as above, of `costed` trials; empty and 0 of other metrics. `by_iou` is the same AP at
@@ -221,6 +221,7 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         "by_iou": _spreads(_details(trials, kind, "by_iou")),
         "trials": ours.trials,
         "pretrainings": ours.pretrainings,
+        "epochs": trials[0]["pretrain"]["epochs"] if trials else NAN,
         "difference": difference,
         "error": error,
         "low": difference - compare.Z_95 * error,

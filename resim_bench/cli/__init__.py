@@ -179,10 +179,15 @@ def build_parser() -> Parser:
         "score", results.score, "measure a transfer's detections again, and say whether its record's numbers come out"
     ).add_argument("file", type=a_path, metavar="RECORD|FILE", help="a record, or the .detections.npz beside one")
     figure = command(
-        "figure", results.draw, "draw what a study found, monitored runs, readings against AP, or scenes", [place]
+        "figure",
+        results.draw,
+        "draw what a study found, its lengths, monitored runs, readings against AP, or scenes",
+        [place],
     )
     figure.add_argument(
-        "id", metavar="ID", help="mini; monitor, of the runs in the work directory; readings, of all records; or scenes"
+        "id",
+        metavar="ID",
+        help="mini; length; monitor, of the runs in the work directory; readings, of all records; or scenes",
     )
     figure.add_argument("--errors", action="store_true", help="of a table: what each kind of error costs")
     figure.add_argument(

@@ -1,8 +1,11 @@
 """Commands about what came out: ids, tables, figures, records."""
 
+import statistics
 import sys
 import textwrap
+from collections import defaultdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 from resim_bench import evidence, experiments
 from resim_bench.errors import UserError
@@ -83,11 +86,11 @@ def score(args) -> int:
 
 
 def draw(args) -> None:
-    """Write a figure of a study's kept records, of what errors cost in a table, of runs, readings or scenes."""
+    """Write a figure of a study's kept records, of what errors cost in a table, lengths, runs, readings or scenes."""
     import tables
 
     studies = {id: study for id, study in tables.load_studies().items() if study.claims}
-    ids = tables.load_tables() if args.errors else [*studies, "monitor", "readings", "scenes"]
+    ids = tables.load_tables() if args.errors else [*studies, "length", "monitor", "readings", "scenes"]
     chosen = experiments.select_one(args.id, ids)
     kinds = (".png",) if chosen == "scenes" else (".svg", ".png")
     if args.file.suffix not in kinds:
@@ -100,6 +103,9 @@ def draw(args) -> None:
         from resim_bench.data import scenes
 
         scenes.write_sheet(args.file)
+    elif chosen == "length":
+        records = evidence.read_all(args.work_dir / "records", tables.RECORDS)
+        tables.draw_lengths(tables.collect(records), _seconds(args.work_dir), args.file)
     elif chosen == "monitor":
         names = {run.name: run.folder for run in trace.found(args.work_dir)}
         monitored = {name: lines for name in sorted(names) if (lines := trace.monitored(names[name]))}
@@ -112,6 +118,15 @@ def draw(args) -> None:
     else:
         tables.draw_study(studies[chosen], tables.collect(evidence.read_all(tables.RECORDS)), args.file)
     print(f"wrote {args.file}")
+
+
+def _seconds(work_dir: Path) -> dict[str, float]:
+    """What each pre-training took that ended here, by its id: the median over its seeds."""
+    found = defaultdict(list)
+    for run in trace.found(work_dir):
+        if run.room == "pretrain" and run.state == trace.FINISHED and (seconds := trace.seconds(run.folder)):
+            found[run.folder.parent.name].append(seconds)
+    return {name: statistics.median(values) for name, values in found.items()}
 
 
 def records_keep(args) -> None:

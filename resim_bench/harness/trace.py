@@ -1,6 +1,7 @@
 """What a run writes of itself while it trains, read without torch: progress lines, a monitor's readings, its state."""
 
 import json
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +40,12 @@ def lines(file: Path) -> Lines:
 def progress(run_dir: Path) -> Lines:
     """The progress lines of a run: `iter`, `lr`, `eta`, `time`, `data_time` and so on."""
     return _once(lines(file) for file in sorted(Path(run_dir).glob(SCALARS)))
+
+
+def seconds(run_dir: Path) -> float:
+    """What the steps of a run took: their median time by their number, so that a busy moment does not count."""
+    found = progress(run_dir)
+    return statistics.median(line["time"] for line in found) * found[-1]["iter"] if found else 0.0
 
 
 def monitored(run_dir: Path) -> Lines:

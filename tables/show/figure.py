@@ -1,5 +1,6 @@
-"""Pictures: a study, what errors cost, and readings: of monitored runs as curves, and against AP."""
+"""Pictures: a study, AP over length, what errors cost, and readings: of monitored runs as curves, and against AP."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pandas as pd
 
 from resim_bench import files
 from resim_bench.errors import UserError
+from tables.compare import DEVIATES
 from tables.paper import load_tables
 from tables.show import layout
 from tables.studies import Study
@@ -46,6 +48,72 @@ def draw_study(study: Study, frame: pd.DataFrame, file: Path) -> None:
             panel.set_title(group)
         panels[0].set_ylabel(f"{metric.replace('_', ' ')}, per cent")
         _save(figure, file)
+
+
+LENGTHS = "mini-length"  # the study
+
+
+def draw_lengths(frame: pd.DataFrame, seconds: Mapping[str, float], file: Path) -> None:
+    """AP of the study's rows over epochs and over minutes of pre-training, a line per method and a dot per seed.
+
+    A method's minutes are its epochs by the median time of one: its steps are the same at every length.
+
+    Args:
+        frame: made by `tables.collect`.
+        seconds: of pre-training, by its id; of each method those of one length will do.
+
+    Raises:
+        UserError: nothing of the study has run, or of a method there are no seconds.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FixedLocator, LogLocator
+
+    chosen = (frame.table == LENGTHS) & (frame.metric == "AP") & (frame.trials > 0) & (frame.verdict != DEVIATES)
+    methods = dict(iter(frame[chosen].groupby("label", sort=False)))
+    if not methods:
+        raise UserError(f"no row of {LENGTHS} has run: run `resim-bench study {LENGTHS}` first")
+    paces = {
+        method: [seconds[line.pretrain] / line.epochs for line in lines.itertuples() if line.pretrain in seconds]
+        for method, lines in methods.items()
+    }
+    lacking = [method for method, found in paces.items() if not found]
+    if lacking:
+        raise UserError(
+            f"no pre-training of {', '.join(lacking)} has its log here, which says how long it took: name the work "
+            "directory of one by --work-dir"
+        )
+    lengths = sorted({epochs for lines in methods.values() for epochs in lines.epochs})
+    units = {
+        "epochs": (dict.fromkeys(methods, 1.0), FixedLocator(lengths)),
+        "minutes": (
+            {method: statistics.median(found) / 60 for method, found in paces.items()},
+            LogLocator(subs=(1, 2, 5)),
+        ),
+    }
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(8, 3.6), layout="constrained")
+        panels = figure.subplots(1, len(units), sharey=True, squeeze=False)[0]
+        for panel, (unit, (scales, ticks)) in zip(panels, units.items(), strict=True):
+            for number, (method, lines) in enumerate(methods.items()):
+                _length(panel, method, lines, scales[method], f"C{number}", MARKS[number])
+            panel.set_xscale("log")
+            panel.minorticks_off()
+            panel.xaxis.set_major_locator(ticks)
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.set_xlabel(f"{unit} of pre-training")
+            panel.spines[["top", "right"]].set_visible(False)
+        panels[0].set_ylabel("AP with a frozen backbone, per cent")
+        figure.legend(handles=panels[0].get_lines(), loc="outside lower center", ncols=len(methods), frameon=False)
+        _save(figure, file)
+
+
+def _length(panel, method: str, lines: pd.DataFrame, scale: float, colour: str, mark: str) -> None:
+    lines = lines.sort_values("epochs")
+    panel.plot(scale * lines.epochs, lines.ours, color=colour, marker=mark, markersize=4, label=method)
+    for line in lines.itertuples():
+        found = [*line.by_seed.values()]
+        panel.scatter([scale * line.epochs] * len(found), found, color=colour, s=14, alpha=0.5, linewidth=0)
 
 
 def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str], file: Path) -> None:

@@ -152,6 +152,8 @@ def test_mini_resim_differs_from_mini_moco_as_the_real_ones_do():
         ("mini-resim-c4-head-mlp", {"head"}),
         ("mini-moco-v2-flip", {"views.flip"}),
         ("mini-moco-v2-long", {"epochs"}),
+        *((f"mini-{method}-{n}ep", {"epochs"}) for method in ("moco-v2", "resim-c4") for n in (4, 16, 32)),
+        *((f"mini-resim-c4-permuted-{n}ep", {"epochs", "positives"}) for n in (4, 16, 32)),
     ],
 )
 def test_a_control_differs_by_what_it_is_about_alone(control, changes):

@@ -135,8 +135,8 @@ LONG = "x" * 300
         (["export", "random", f"{LONG}.pkl"], "argument TARGET: x{40}… is too long"),
         (["data", "--to", LONG], "argument --to: x{40}… is too long"),
         (["export", "mini-*", "x.pkl"], r"matches \d+ ids, mini-random"),
-        (["plan", "in100-*"], r"matches \d+ ids, carry-over, mini-choices"),
-        (["figure", "*", "x.png"], r"matches \d+ ids, .*mini-first, mini, .*monitor, readings, scenes"),
+        (["plan", "in100-*"], r"matches \d+ ids, "),
+        (["figure", "*", "x.png"], r"matches \d+ ids, .*mini-first, mini, .*length, monitor, readings, scenes"),
         (["show", "nope"], "no id matches 'nope': known are random, "),
         (["show", "mini-*"], r"matches \d+ ids, mini-random"),
         (["show", "mini-resim-c4", "x.jpg"], "x.jpg does not end in .png: name the file so"),
@@ -449,6 +449,19 @@ def test_figures(units, capsys, tmp_path):
         (folder / trace.MONITOR).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert cli.main(["figure", "monitor", "monitor.svg"]) == 0
     assert all(word in Path("monitor.svg").read_text() for word in ("mini-resim-c4, seed-1", "correspondence", "knn"))
+    assert cli.main(["figure", "length", "length.svg"]) == 2
+    assert "no row of mini-length has run" in capsys.readouterr().err
+    cli.main(["study", "mini-length"])
+    assert cli.main(["figure", "length", "length.svg"]) == 2
+    assert "no pre-training of MoCo-v2, ReSim-C4, windows permuted has its log here" in capsys.readouterr().err
+    for name in ("mini-moco-v2-16ep", "mini-resim-c4", "mini-resim-c4-permuted-4ep"):
+        folder = Path("work_dirs/pretrain", name, "seed-11")
+        (folder / "1/vis_data").mkdir(parents=True)
+        (folder / runs.CLAIM).write_text("{}")
+        (folder / "backbone.safetensors").touch()
+        (folder / "1/vis_data/scalars.json").write_text('{"iter": 248, "time": 0.5}\n')
+    assert cli.main(["figure", "length", "length.svg"]) == 0
+    assert "minutes of pre-training" in Path("length.svg").read_text()
     assert cli.main(["figure", "mini", "mini.pdf"]) == 2
     assert "mini.pdf does not end in .svg or .png" in capsys.readouterr().err
 

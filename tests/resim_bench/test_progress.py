@@ -1,5 +1,6 @@
 """Progress lines: means over the interval, no reading in between, one warning when the loader starves the device."""
 
+import json
 import re
 import time
 
@@ -90,6 +91,16 @@ def test_lines_show_means_over_their_interval(build, tmp_path, capsys):
     assert names == ["lr", "eta", "time", "data_time", "images/s", "memory", "loss", "loss_x", "top1"]
     assert [entry["iter"] for entry in trace.progress(tmp_path / "run")] == list(expected)
     assert trace.progress(tmp_path / "run")[1]["top1"] == 2
+
+
+def test_the_seconds_of_a_run_are_its_median_step_s(tmp_path):
+    times = {50: 0.5, 100: 9.0, 150: 0.4, 160: 0.6}  # a busy moment between
+    for number, iters in enumerate(([50, 100], [150, 160])):  # started twice
+        file = tmp_path / str(number) / "vis_data" / "scalars.json"
+        file.parent.mkdir(parents=True)
+        file.write_text("".join(json.dumps({"iter": i, "time": times[i]}) + "\n" for i in iters))
+    assert trace.seconds(tmp_path) == pytest.approx(0.55 * 160)
+    assert trace.seconds(tmp_path / "nowhere") == 0
 
 
 def test_images_a_second_are_those_of_all_processes(build, monkeypatch, capsys):

@@ -251,10 +251,14 @@ def test_oddities_of_the_source_are_footnotes(name, row, words):
     assert row in naming if row else not naming
 
 
+LENGTHS = {"MoCo-v2": "mini-moco-v2", "ReSim-C4": "mini-resim-c4", "windows permuted": "mini-resim-c4-permuted"}
+
+
 def test_tables_of_our_own():
     loaded = tables.load_tables()
     ours = "coco-frozen variants-voc variants-coco mini mini-coco mini-coco-2x mini-first mini-controls mini-choices"
-    assert list(loaded)[6:] == [*ours.split(), "mini-controls-first", "photos-cards", "photos-coco", "carry-over"]
+    later = "mini-length mini-controls-first photos-cards photos-coco carry-over"
+    assert list(loaded)[6:] == [*ours.split(), *later.split()]
 
     def pairs(name):
         return [(row.pretrain, row.transfer) for row in loaded[name].rows]
@@ -289,6 +293,12 @@ def test_tables_of_our_own():
     assert pairs("mini-first") == pairs("mini")
     of_study = pairs("mini-controls")[:2]
     assert pairs("mini-choices")[:2] == of_study and len(pairs("mini-choices")) == 10
+    lengths = {label: [row for row in loaded["mini-length"].rows if row.label == label] for label in LENGTHS}
+    assert sum(map(len, lengths.values())) == len(loaded["mini-length"].rows)
+    for label, id in LENGTHS.items():
+        assert [row.group for row in lengths[label]] == [f"{epochs} epochs" for epochs in (4, 8, 16, 32)]
+        assert [row.pretrain for row in lengths[label]] == [f"{id}-4ep", id, f"{id}-16ep", f"{id}-32ep"]
+    assert {transfer for _, transfer in pairs("mini-length")} == {"mini-voc-frozen"}
     assert pairs("mini-controls-first") == [*pairs("mini-controls"), *pairs("mini-choices")[2:]]
     for table in loaded.values():
         if table.earlier:

@@ -1,0 +1,7 @@
+"""Length: ReSim-C4 for 16 epochs, twice as long as mini-resim-c4.
+
+Run: resim-bench study mini-length
+"""
+
+_base_ = "mini-resim-c4.py"
+epochs = 16

@@ -1,0 +1,7 @@
+"""Length: permuted windows for 4 epochs, half as long as mini-resim-c4-permuted.
+
+Run: resim-bench study mini-length
+"""
+
+_base_ = "mini-resim-c4-permuted.py"
+epochs = 4

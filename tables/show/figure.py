@@ -9,7 +9,6 @@ import pandas as pd
 
 from resim_bench import files
 from resim_bench.errors import UserError
-from tables.compare import DEVIATES
 from tables.paper import load_tables
 from tables.show import layout
 from tables.studies import Study
@@ -69,7 +68,7 @@ def draw_lengths(frame: pd.DataFrame, seconds: Mapping[str, float], file: Path) 
     from matplotlib.figure import Figure
     from matplotlib.ticker import FixedLocator, LogLocator
 
-    chosen = (frame.table == LENGTHS) & (frame.metric == "AP") & (frame.trials > 0) & (frame.verdict != DEVIATES)
+    chosen = (frame.table == LENGTHS) & (frame.metric == "AP") & (frame.trials > 0)
     methods = dict(iter(frame[chosen].groupby("label", sort=False)))
     if not methods:
         raise UserError(f"no row of {LENGTHS} has run: run `resim-bench study {LENGTHS}` first")

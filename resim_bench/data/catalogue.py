@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import os
+import textwrap
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -225,7 +226,8 @@ def report(root: Path = Path("data")) -> str:
     lines[:0] = [f"looked for in {root}", ""]
     lines += ["", "which tables need it"]
     for ids in dict.fromkeys(part.ids for parts in DATA_SETS.values() for part in parts):
-        lines.append(f"  {ids:10}{', '.join(_tables(ids)) or 'none'}")
+        named = ", ".join(_tables(ids)) or "none"
+        lines += textwrap.wrap(f"  {ids:10}{named}", 100, subsequent_indent=" " * 12, break_on_hyphens=False)
     if lacking:
         lines += ["", "how to get the rest"]
         lines += [f"  {HOW_TO_GET[name].format(size / 1e9)}" for name, size in lacking.items()]

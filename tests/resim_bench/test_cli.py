@@ -436,6 +436,8 @@ def test_figures(units, capsys, tmp_path):
     assert cv2.imread("docs/scenes.png").shape == (3 * 96, 6 * 96, 3)
     assert cli.main(["figure", "mini", "mini.svg"]) == 2
     assert "no seed of the study mini has run" in capsys.readouterr().err
+    assert cli.main(["figure", "length", "length.svg"]) == 2
+    assert "no row of mini-length has run" in capsys.readouterr().err
     cli.main(["study", "mini", "--units", "1"])
     assert cli.main(["figure", "mini", "mini.svg"]) == 0 and Path("mini.svg").is_file()
     assert cli.main(["figure", "monitor", "monitor.svg"]) == 2
@@ -449,8 +451,6 @@ def test_figures(units, capsys, tmp_path):
         (folder / trace.MONITOR).write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert cli.main(["figure", "monitor", "monitor.svg"]) == 0
     assert all(word in Path("monitor.svg").read_text() for word in ("mini-resim-c4, seed-1", "correspondence", "knn"))
-    assert cli.main(["figure", "length", "length.svg"]) == 2
-    assert "no row of mini-length has run" in capsys.readouterr().err
     cli.main(["study", "mini-length"])
     assert cli.main(["figure", "length", "length.svg"]) == 2
     assert "no pre-training of MoCo-v2, ReSim-C4, windows permuted has its log here" in capsys.readouterr().err

@@ -186,7 +186,8 @@ def test_a_study_has_every_seed_and_its_claims(frame, tree):
 
 def test_editions_stand_beside_each_other(frame, tree):
     together = [[node.get("id") for node in found(of, "section")] for of in found(tree, "div", class_="editions")]
-    assert together[:3] == [["mini-first", "mini"], ["mini-controls-first", "mini-controls"], ["mini-choices"]]
+    assert together[:3] == [["mini-first", "mini"], ["mini-coco"], ["mini-coco-2x"]]
+    assert together[3:5] == [["mini-controls-first", "mini-controls"], ["mini-choices"]]
     assert "An earlier edition, by the protocols of its day" in words(found(tree, "section", id="mini-first")[0])
     (controls,) = found(found(tree, "section", id="mini-controls")[0], "table", class_="grid")
     head, *rows = [row for row in found(controls, "tr") if row.get("class") != "group"]

@@ -90,7 +90,7 @@ def _sample(dataset, item: tuple[int, int], batch: dict, place: int, recipe: Con
     """The rows of a sample: one, or one for each level."""
     image, views = dataset.drawn(item)
     names = [name for name, *_ in CROPS][: len(views)]
-    title = f"{place + 1}: {_shown_name(dataset.images, item[1])}, {image.shape[1]} × {image.shape[0]} px"
+    title = f"{place + 1}: {shown_name(dataset.images, item[1])}, {image.shape[1]} × {image.shape[0]} px"
     whole = Panel(image.numpy(), title, _crops(views, image.shape[1]))
     given = [batch[name if len(views) > 1 else "image"][place].numpy() for name in names]
     titles = [f"{name}: {_drawn(view, recipe.views)}" for name, view in zip(names, views, strict=True)]
@@ -105,7 +105,8 @@ def _sample(dataset, item: tuple[int, int], batch: dict, place: int, recipe: Con
         yield [whole, *itertools.starmap(Panel, zip(given, titles, strict=True))]
 
 
-def _shown_name(images, index: int) -> str:
+def shown_name(images, index: int) -> str:
+    """The name of an image in its folder."""
     return os.path.relpath(images.path(index), images.folder)
 
 
@@ -167,14 +168,12 @@ def backbone(file: Path, data: Path | None = None, count: int = 1) -> Sheet:
         UserError: no such backbone or folder, or no pair that shares a place.
     """
     trunk, provenance = load_trunk(file)
-    known = experiments.of_recipe(provenance.get("id", ""))
-    recipe = train.load_recipe(known if known in experiments.pretrain_ids() else USUAL)
-    views = provenance.get("protocol", {}).get("views", recipe.views.to_dict()) | {"flip": "shared"}
-    dataset = TwoViews(str(data or recipe.dataset.root), recipe.dataset.name, views, seed=0)
+    of_data, views = seen_by(provenance)
+    dataset = TwoViews(str(data or of_data.root), of_data.name, views, seed=0)
     draws = itertools.islice(DrawSampler(dataset, seed=0, batch_size=1), count + 100)
     pairs = ((item, Places(trunk.eval(), dataset[item])) for item in draws)
     shared = itertools.islice((pair for pair in pairs if pair[1].valid.any()), count)
-    titled = ((f"{draw + 1}: {_shown_name(dataset.images, index)}", places) for (draw, index), places in shared)
+    titled = ((f"{draw + 1}: {shown_name(dataset.images, index)}", places) for (draw, index), places in shared)
     rows = [row for title, places in titled for row in drawing.in_rows(places.panels(title), (VIEW, VIEW))]
     if not rows:
         raise UserError(f"no pair of views of {dataset.images.folder} shares a place: give larger images by --data")
@@ -187,6 +186,13 @@ def backbone(file: Path, data: Path | None = None, count: int = 1) -> Sheet:
     return Sheet(heading, rows, (VIEW, VIEW))
 
 
+def seen_by(provenance: dict) -> tuple[Config, dict]:
+    """The data set of a backbone's recipe, or ImageNet, and the views that it was trained on, under one flip."""
+    known = experiments.of_recipe(provenance.get("id", ""))
+    recipe = train.load_recipe(known if known in experiments.pretrain_ids() else USUAL)
+    return recipe.dataset, provenance.get("protocol", {}).get("views", recipe.views.to_dict()) | {"flip": "shared"}
+
+
 class Places:
     """The cells of a query view's C4, where they lie in the key view, and what is most similar there.
 
@@ -194,7 +200,8 @@ class Places:
         similar: `(n, n)` cosine of each cell of the query view with each of the key view.
         query_boxes, key_boxes: `(n, 4)`, the window around each cell and the same place in the key view.
         valid: `(n,)` whether both lie in their views.
-        right: `(n,)` whether the most similar cell lies in the true place.
+        inside: `(n, n)` whether each cell of the key view lies in the true place of each of the query view.
+        best, right: `(n,)` the most similar cell of the key view, and whether it lies in the true place.
     """
 
     @torch.no_grad()
@@ -207,12 +214,12 @@ class Places:
         self.reading = monitor.pooled_windows(query[None], key[None], *crops, self.size)
         self.similar = F.normalize(query.flatten(1), dim=0).T @ F.normalize(key.flatten(1), dim=0)
         self.cells = cells(query.shape[-1], self.stride)
-        reach = monitor.WINDOW * self.stride / 2
-        self.query_boxes = torch.cat((self.cells - reach, self.cells + reach), dim=1)
+        self.query_boxes = around(self.cells, self.stride)
         (self.key_boxes,), (self.valid,) = correspond(self.query_boxes, *crops, self.size)
-        best = self.cells[self.similar.argmax(1)].repeat(1, 2)
-        below, above = (self.key_boxes <= best)[:, :2], (best <= self.key_boxes)[:, 2:]
-        self.right = (below & above).all(1)
+        below, above = self.key_boxes[:, None, :2] <= self.cells, self.cells <= self.key_boxes[:, None, 2:]
+        self.inside = (below & above).all(2)
+        self.best = self.similar.argmax(1)
+        self.right = self.inside.gather(1, self.best[:, None])[:, 0]
 
     def panels(self, title: str) -> list[Panel]:
         """Both views, and the map of a few cells."""
@@ -242,7 +249,7 @@ class Places:
         values = self.similar[cell].reshape(side, side).numpy()
         grey = self.views[1].numpy().mean(axis=2, keepdims=True)
         coloured = drawing.heat(values, self.stride, self.size)
-        x, y = self.cells[self.similar[cell].argmax()].tolist()
+        x, y = self.cells[self.best[cell]].tolist()
         dot = self.size / 75
         marks = [
             Mark(self.key_boxes[cell].tolist(), str(number), colour),
@@ -256,6 +263,12 @@ def cells(side: int, stride: float) -> Tensor:
     """Where the cells of a square map sit, `(side², 2)` x and y in pixels, row by row."""
     y, x = torch.meshgrid(*[torch.arange(side) * stride] * 2, indexing="ij")
     return torch.stack((x, y), dim=-1).reshape(-1, 2)
+
+
+def around(cells: Tensor, stride: float) -> Tensor:
+    """The windows `(n, 4)` that are looked for: the monitor's, around each cell."""
+    reach = monitor.WINDOW * stride / 2
+    return torch.cat((cells - reach, cells + reach), dim=1)
 
 
 def apart(places: Tensor, wanted: int) -> list[int]:

@@ -108,6 +108,11 @@ def heat(values: np.ndarray, stride: float, side: int) -> np.ndarray:
     return (255 * coloured[nearest][:, nearest]).round().astype(np.uint8)
 
 
+def palette(count: int) -> list[str]:
+    """Colours of `heat`, `#rrggbb`, from the darkest to the lightest."""
+    return [mpl.colors.to_hex(mpl.colormaps["cividis"](level / (count - 1))) for level in range(count)]
+
+
 def write(file: Path, sheet: Sheet) -> None:
     """Put a sheet into a PNG; a reader finds the whole file or the one before."""
     with files.replacing(file) as stream:

@@ -175,6 +175,15 @@ def build_parser() -> Parser:
     report.add_argument(
         "file", nargs="?", type=a_path, metavar="FILE.html", help="what to write (default: report.html in --work-dir)"
     )
+    report.add_argument(
+        "--backbone",
+        action="append",
+        type=a_name,
+        default=[],
+        metavar="ID|FILE",
+        help="show where its features find the same place in two views; may be given several times (default: mini's "
+        "MoCo-v2, ReSim-C4 and untrained one, where they are there)",
+    )
     command(
         "score", results.score, "measure a transfer's detections again, and say whether its record's numbers come out"
     ).add_argument("file", type=a_path, metavar="RECORD|FILE", help="a record, or the .detections.npz beside one")

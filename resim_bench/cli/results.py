@@ -1,5 +1,6 @@
 """Commands about what came out: ids, tables, figures, records."""
 
+import os
 import statistics
 import sys
 import textwrap
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from resim_bench import evidence, experiments
+from resim_bench.cli.trainings import backbone_file, generate_scenes
 from resim_bench.errors import UserError
 from resim_bench.harness import runs, trace
 
@@ -71,9 +73,45 @@ def write_page(args) -> None:
     from tables.page import page
 
     file = args.file or args.work_dir / "report.html"
+    page.check_name(file)
     frame = tables.collect(evidence.read_all(args.work_dir / "records", tables.RECORDS))
-    page.write(frame, trace.found(args.work_dir), runs.commit(), datetime.now(UTC), file)
+    found = _correspondence(args)
+    page.write(frame, trace.found(args.work_dir), runs.commit(), datetime.now(UTC), file, found)
     print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB): open it in a browser")
+
+
+VIEWED = ("mini-moco-v2", "mini-resim-c4", "mini-random")  # on the page where none is named and all are there
+
+
+def _correspondence(args):
+    """What the named backbones take for the same place, or those of mini; None, without torch, where there are none."""
+    files = [_existing(name, args.work_dir) for name in args.backbone] or _viewed(args.work_dir)
+    if not files:
+        return None
+    from pretrain import correspondence
+    from resim_bench import backbone
+
+    generate_scenes([str(backbone.load(file)[1].get("id")) for file in files], data=None)
+    return correspondence.find(list(dict.fromkeys(files)))
+
+
+def _existing(name: str, work_dir: Path) -> Path:
+    file = backbone_file(name, work_dir, seed=0)
+    if not file.is_file() and os.sep not in name:
+        steps = " and ".join(experiments.how_to_get([file.parts[-3]]))
+        raise UserError(f"no backbone yet for {file.parts[-3]} with seed 0: run {steps} first, or name a file")
+    return file
+
+
+def _viewed(work_dir: Path) -> list[Path]:
+    """The backbones of mini, of the lowest seed that all of them have."""
+    each = [
+        {file.parent.name: file for file in work_dir.glob(f"pretrain/{id}/seed-*/backbone.safetensors")}
+        for id in VIEWED
+    ]
+    seeds = [name for name in set.intersection(*map(set, each)) if name.removeprefix("seed-").isdecimal()]
+    lowest = min(seeds, key=lambda name: int(name.removeprefix("seed-")), default=None)
+    return [of_one[lowest] for of_one in each] if lowest else []
 
 
 def score(args) -> int:

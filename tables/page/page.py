@@ -21,18 +21,20 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from resim_bench import files
+from resim_bench.correspondence import Correspondence
 from resim_bench.errors import UserError
 from resim_bench.harness import trace
 from resim_bench.record import ERRORS
 from tables import studies
 from tables.collect import JUDGED
 from tables.compare import ABOVE, BELOW, COMPARED, DEVIATES, INCONCLUSIVE, MATCH, NO_CHECKPOINT, UNVERIFIED
-from tables.page import charts
+from tables.page import charts, places
 from tables.paper import Table, load_paper, load_tables
 from tables.show import errors, layout, prose
 from tables.show.report import chosen, render
 
 HERE = Path(__file__).parent
+STYLES, SCRIPTS = ("style.css", "places.css"), ("page.js", "places.js")
 VERDICTS = (*COMPARED, DEVIATES, UNVERIFIED, NO_CHECKPOINT)
 KEY = {  # differences that a verdict stands for, in bounds
     MATCH: charts.interval((0.2, -0.4, 0.8), 2.0, 1.0, MATCH),
@@ -46,30 +48,54 @@ RUNS = 24  # with curves, those that last wrote something
 ABOUT_STEPS = ("iter", "step", "lr", "eta", "time", "data_time", "images/s", "memory")  # what is no loss or accuracy
 
 
-def write(frame: pd.DataFrame, runs: Sequence[trace.Run], commit: str, made: datetime, file: Path) -> None:
+def write(
+    frame: pd.DataFrame,
+    runs: Sequence[trace.Run],
+    commit: str,
+    made: datetime,
+    file: Path,
+    found: Correspondence | None = None,
+) -> None:
     """Write the page; the arguments are those of `page`.
+
+    Raises:
+        UserError: the file is not called NAME.html.
+    """
+    check_name(file)
+    with files.replacing(file) as stream:
+        stream.write(page(frame, runs, commit, made, found).encode())
+
+
+def check_name(file: Path) -> None:
+    """Refuse a name that no page has, before anything is computed for it.
 
     Raises:
         UserError: the file is not called NAME.html.
     """
     if file.suffix != ".html":
         raise UserError(f"{file} does not end in .html: name the file so")
-    with files.replacing(file) as stream:
-        stream.write(page(frame, runs, commit, made).encode())
 
 
-def page(frame: pd.DataFrame, runs: Sequence[trace.Run], commit: str, made: datetime) -> str:
+def page(
+    frame: pd.DataFrame,
+    runs: Sequence[trace.Run],
+    commit: str,
+    made: datetime,
+    found: Correspondence | None = None,
+) -> str:
     """The page.
 
     Args:
         frame: made by `tables.collect`.
         runs: of a work directory, the one that last wrote something first.
         commit: of this repository; made: when.
+        found: what backbones take for the same place, if any were asked.
     """
     tables = chosen(frame, None)
     papers = [table for table in tables if table.reports]
     of_studies = {study.table for study in studies.load_studies().values()}
-    style, script = ((HERE / name).read_text("utf-8") for name in ("style.css", "page.js"))
+    style, script = ("".join((HERE / name).read_text("utf-8") for name in names) for names in (STYLES, SCRIPTS))
+    shown_places = places.shown(found) if found else {}
     shown = [_run(run) for run in runs[:RUNS]]
     numbers_of_papers = frame[frame.reported.notna()]
     counts = Counter(numbers_of_papers.verdict)
@@ -78,6 +104,7 @@ def page(frame: pd.DataFrame, runs: Sequence[trace.Run], commit: str, made: date
         "commit": commit,
         "frame": frame.drop(columns="details").to_dict("records"),
         "claims": {id: [_judged(one) for one in found] for id, found in frame.attrs[JUDGED].items()},
+        "places": shown_places.get("numbers", []),
         "runs": [{key: run[key] for key in ("room", "name", "state", "curves")} for run in shown],
     }
     environment = jinja2.Environment(
@@ -104,6 +131,7 @@ def page(frame: pd.DataFrame, runs: Sequence[trace.Run], commit: str, made: date
         errors=[_errors(table, frame) for table in errors.with_costs(frame)],
         no_errors=errors.nothing([]),
         errors_legend=errors.LEGEND,
+        places=shown_places,
         runs=shown,
         more_runs=Counter(run.state for run in runs[RUNS:]),
         data=_plain(data),

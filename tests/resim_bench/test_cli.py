@@ -152,6 +152,10 @@ LONG = "x" * 300
         (["show", "voc-full"], "the VOC folder data/VOCdevkit does not exist"),
         (["show", "."], ". looks like none of a VOC devkit, a COCO folder, an ImageFolder: say which it is by --as"),
         (["show", ".", "--data", "x"], ". is the images itself: leave --data out"),
+        (["report", "x.htm", "--backbone", "mini-moco-v2"], "x.htm does not end in .html: name the file so"),
+        (["report", "--backbone", "nope"], "no id matches 'nope': known are random, "),
+        (["report", "--backbone", "./nothing"], "there is no backbone file nothing"),
+        (["report", "--backbone", "random", "--backbone", "x/y"], "with seed 0: run `make pretrain-random` first, or"),
         (["study", "*"], r"matches \d+ ids, carry-over, mini-choices"),
         (
             ["study", "mini-first"],

@@ -8,12 +8,12 @@ from resim_bench.experiments import ROOT
 
 FIGURE = ROOT / "docs" / "mini-study.svg"
 SHOWN = "mini-first"  # the edition that the README and the figure show: the last one that has run
-RAN = [study for study in tables.load_studies() if (tables.RECORDS / f"{study}.jsonl").exists()]
+RAN = [study for study in tables.load_studies().values() if (tables.RECORDS / f"{study.id}.jsonl").exists()]
+LATER = {tables.load_tables()[study.table].earlier for study in RAN}  # whose AP stands beside a later edition's
 
 
-@pytest.mark.parametrize("study", RAN)
-def test_the_table_of_the_findings_is_that_of_the_records(study):
-    table = tables.load_studies()[study].table
+@pytest.mark.parametrize("table", [study.table for study in RAN if study.table not in LATER])
+def test_the_table_of_the_findings_is_that_of_the_records(table):
     pages = [(ROOT / "docs" / page).read_text() for page in ("findings.md", "controls.md")]
     assert sum(tables.report([tables.RECORDS], [table], "markdown") in page for page in pages) == 1
 

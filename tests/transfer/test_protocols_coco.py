@@ -4,12 +4,14 @@ The left column of a row names it as the table does; the expectation is Detectro
 """
 
 import copy
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, DefaultScope
+from mmengine.registry import DATASETS, METRICS, MODELS, DefaultScope
 
 from resim_bench import experiments
 from tests.transfer.conftest import make_coco
@@ -177,12 +179,21 @@ SCHEDULE_2X = {
 }
 MINI_SCHEDULE_2X = {"max_iters": [720, 1440], "schedule.MultiStepLR.milestones": [[480, 640], [960, 1280]]}
 FROZEN = {"model.backbone.frozen_stages": [-1, 4]}
+PHOTOGRAPHS = {
+    "model.rpn_head.anchor_generator.base_sizes": [[4, 8, 16, 32, 64], [5, 10, 20, 40, 80]],
+    "model.roi_head.bbox_roi_extractor.finest_scale": [7, 9],
+    "model.roi_head.mask_roi_extractor.finest_scale": [7, 9],
+    "train.RandomChoiceResize.scales": [[(256, s) for s in (84, 96, 108)], [(256, s) for s in (112, 128, 144)]],
+    "test.Resize.scale": [[256, 96], [256, 128]],
+    "metric.folder": [None, "COCOSupercategories"],
+}
 FPN_T = {"hooks.BackboneHook.neck": [None, True]}
 
 
 @pytest.mark.parametrize(
     ("base_id", "transfer_id", "difference"),
     [("coco-1x", "coco-2x", SCHEDULE_2X), ("mini-coco-1x", "mini-coco-2x", MINI_SCHEDULE_2X)]
+    + [("mini-coco-1x", "photos-coco12-full", PHOTOGRAPHS), ("photos-coco12-full", "photos-coco12-frozen", FROZEN)]
     + [
         ("mini-coco-1x", f"mini-coco-1x-{variant}", difference)
         for variant, difference in (("frozen", FROZEN), ("fpn-t", FPN_T))
@@ -201,6 +212,31 @@ def test_each_protocol_differs_from_its_base_by_what_it_is_named_after_alone(bas
     assert differences(base_id, transfer_id) == difference
 
 
+@pytest.mark.parametrize("transfer_id", ["photos-coco12-full", "photos-coco12-frozen"])
+def test_photographs_train_and_are_tested_by_supercategory(transfer_id, tmp_path):
+    root = make_coco(tmp_path / "coco")
+    for file in (root / "annotations").glob("*.json"):
+        content = json.loads(file.read_text())
+        for entry in content["categories"]:
+            entry["supercategory"] = "cold" if entry["name"] == "blue" else "warm"
+        file.write_text(json.dumps(content))
+    cfg = resolved(transfer_id, data=str(root), classes=["cold", "warm"])
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        train, test = (DATASETS.build(cfg[f"{split}_dataloader"].dataset) for split in ("train", "test"))
+    assert train.metainfo["classes"] == test.metainfo["classes"] == ("cold", "warm")
+    assert cfg.test_evaluator.folder == cfg.test_dataloader.dataset.type == type(test).__name__
+    metric = METRICS.build(cfg.test_evaluator)
+    metric.dataset_meta = test.metainfo
+    found = [
+        {
+            "id": test.get_data_info(i)["img_id"],
+            "found": {"label": [], "score": [], "box": np.zeros((0, 4)), "mask": []},
+        }
+        for i in range(len(test))
+    ]
+    assert metric.gather(found).classes == ("cold", "warm"), "its objects are of the same classes"
+
+
 @pytest.mark.parametrize("transfer_id", [i for i in experiments.transfer_ids() if "coco" in i])
 def test_what_resim_bench_sets_stands_in_the_config_for_plain_mmdetection_too(transfer_id):
     cfg = protocols.load(transfer_id)
@@ -215,6 +251,7 @@ def test_what_resim_bench_sets_stands_in_the_config_for_plain_mmdetection_too(tr
     [
         ("coco-1x-frozen", ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."), ()),
         ("mini-coco-1x-frozen", ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."), ()),
+        ("photos-coco12-frozen", ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."), ()),
         ("coco-1x-release", ("conv1.", "bn1.", "layer1."), ("layer2.", "layer3.", "layer4.")),
     ],
 )
@@ -234,8 +271,9 @@ def test_the_command_line_reaches_both_heads_and_the_metric():
     assert heads.bbox_head.num_classes == heads.mask_head.num_classes == 2
     assert cfg.test_evaluator.data_root == cfg.test_dataloader.dataset.data_root == "folder"
     assert "folder" not in str(protocols.summary(cfg))
-    boxes_alone = resolved("photos-coco-full", data="folder", classes=["a", "b"])
-    assert boxes_alone.model.roi_head.bbox_head.num_classes == 2 and "mask_head" not in boxes_alone.model.roi_head
+    boxes = {"model.roi_head.mask_head": None, "test_evaluator": {"kinds": ["box"]}}
+    boxes_alone = resolved("coco-1x", boxes, data="folder", classes=["a", "b"])
+    assert boxes_alone.model.roi_head.bbox_head.num_classes == 2 and not boxes_alone.model.roi_head.mask_head
     assert boxes_alone.test_evaluator.data_root == "folder"
 
 

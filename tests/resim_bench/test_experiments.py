@@ -15,7 +15,7 @@ def test_experiments_are_unique_and_in_table_order():
         Experiment("in100-resim-c4", "voc-full"),
         Experiment("in100-resim-c4-w16-s16", "voc-full"),
     ], "two rows of windows-full stand in in100-voc already"
-    assert pairs[-1] == ("photos-resim-c4", "photos-coco12-frozen")
+    assert pairs[-1] == ("mini-resim-c4", "photos-cards-frozen")
 
 
 def test_each_record_has_its_command():

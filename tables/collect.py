@@ -38,7 +38,8 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     * `versus`, `{label: tables.statistics.Paired}` of the rows of its table that it is compared with, seed by seed;
     * `earlier`, `ours` and `std` of that row in the table of an earlier edition, NaN where there is none.
 
-    `epochs` are those of the pre-training; `details` is `{its seed: detail of its first transfer's record, or None}`.
+    `epochs` are those of the pre-training; `details` is `{its seed: detail of its first transfer's record, or None}`,
+    `detections` `{(seed of the pre-training, of the transfer): sha256}` of those that were kept.
 
     Of AP there is what errors cost, as far as the records say it: `costs` is `{IoU: {name of record.ERRORS: (mean,
     std)}}`, the mean and `std` as above, of `costed` trials; empty and 0 of other metrics. `by_iou` is the same AP at
@@ -218,6 +219,9 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         "costs": costs,
         "costed": costed,
         "details": {trial["pretrain"]["seed"]: trial.get("detail") for trial in reversed(trials)},
+        "detections": {
+            records_of_trials.key(trial)[2:]: trial["detections"]["sha256"] for trial in trials if "detections" in trial
+        },
         "by_iou": _spreads(_details(trials, kind, "by_iou")),
         "trials": ours.trials,
         "pretrainings": ours.pretrainings,

@@ -13,13 +13,13 @@ from mmengine.runner import Runner
 from pycocotools import mask as run_length
 
 from resim_bench import drawing, experiments
-from resim_bench.data import images
+from resim_bench.data import images as image_files
 from resim_bench.drawing import Mark, Panel, Sheet
 from resim_bench.errors import UserError
 from transfer import errors, protocols
 from transfer.coco import COCOFolder
 from transfer.datasets import DetectionFolder, Split
-from transfer.detections import Detections, Found
+from transfer.detections import Detections, Found, Images
 from transfer.masks import as_coco, code_of
 from transfer.score import opened
 from transfer.voc import VOCFolder
@@ -141,7 +141,7 @@ def folder(layout: str, root: Path, count: int = 9) -> Sheet:
     splits = LAYOUTS[layout].splits(found)
     panels = [
         Panel(
-            images.decode(split.path(i), exif=bool(split.exif[i])),
+            image_files.decode(split.path(i), exif=bool(split.exif[i])),
             f"{name}: {os.path.basename(split.names[i])}",
             _annotated(split, i),
         )
@@ -167,10 +167,10 @@ def result(file: Path, data: Path | None = None, count: int = 6) -> Sheet:
     """
     detections, entry, what = opened(Path(file))
     detections = detections._replace(found=errors.in_order(detections.found))
-    split, names = _images(detections, entry, data)
+    split, names = tested(detections.metric.get("type"), entry["transfer"]["id"] if entry else "", data)
     rows = []
     for number in drawing.spread(len(detections.images.ids), count):
-        image, title = _image(detections, number, split, names)
+        image, title = _image(detections.images, number, split, names)
         wanted, good = judged_marks(detections, number, least=SCORE)
         of_all, best = judged_marks(detections, number, most=BEST)
         ranked = [mark._replace(text=str(rank)) for rank, mark in enumerate(best, 1)]
@@ -221,12 +221,19 @@ def judged_marks(
     return wanted, marks
 
 
-def _images(detections: Detections, entry: dict | None, data: Path | None) -> tuple[Split | None, dict]:
-    """The split that was tested and the numbers of its images by name; none where it cannot be found."""
-    layouts = {layout.metric: layout for layout in LAYOUTS.values()}
-    layout, place = layouts.get(detections.metric.get("type")), data
-    if entry and entry["transfer"]["id"] in experiments.transfer_ids():
-        cfg = protocols.load(entry["transfer"]["id"])
+def tested(metric: str, transfer_id: str, data: Path | None) -> tuple[Split | None, dict]:
+    """The split that was tested and the numbers of its images by name; none where it cannot be found.
+
+    Args:
+        metric: that tests it, which tells the layout where no protocol has this id.
+        data: its folder; by default that of the protocol.
+
+    Raises:
+        UserError: there is no such data set in `data`.
+    """
+    layout, place = {layout.metric: layout for layout in LAYOUTS.values()}.get(metric), data
+    if transfer_id in experiments.transfer_ids():
+        cfg = protocols.load(transfer_id)
         layout, place = protocols.data_set(cfg), data or cfg.data_root
     if layout and place:
         try:
@@ -239,10 +246,22 @@ def _images(detections: Detections, entry: dict | None, data: Path | None) -> tu
     return None, {}
 
 
-def _image(detections: Detections, number: int, split: Split | None, names: dict) -> tuple[np.ndarray, str]:
-    """The pixels of a tested image, and its title; a plain frame where there is none of its name and size."""
-    name, (height, width) = detections.images.ids[number], detections.images.sizes[number].tolist()
-    i = names.get(name)
-    if split and i is not None and split.sizes[i].tolist() == [width, height]:
-        return images.decode(split.path(i), exif=bool(split.exif[i])), str(name)
-    return np.full((height, width, 3), 60, np.uint8), f"{name}, {width} × {height} px, image not found"
+def pixels_of(images: Images, number: int, split: Split, names: dict) -> np.ndarray | None:
+    """The pixels of a tested image, `(H, W, 3)` uint8 RGB; None where a split has none of its name and size.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    i = names.get(images.ids[number])
+    if i is None or split.sizes[i, ::-1].tolist() != images.sizes[number].tolist():
+        return None
+    return image_files.decode(split.path(i), exif=bool(split.exif[i]))
+
+
+def _image(images: Images, number: int, split: Split | None, names: dict) -> tuple[np.ndarray, str]:
+    """The pixels of a tested image, and its title; a plain frame where there is none."""
+    name, (height, width) = images.ids[number], images.sizes[number].tolist()
+    pixels = pixels_of(images, number, split, names) if split else None
+    if pixels is None:
+        return np.full((height, width, 3), 60, np.uint8), f"{name}, {width} × {height} px, image not found"
+    return pixels, str(name)

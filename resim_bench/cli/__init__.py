@@ -184,6 +184,9 @@ def build_parser() -> Parser:
         help="show where its features find the same place in two views; may be given several times (default: mini's "
         "MoCo-v2, ReSim-C4 and untrained one, where they are there)",
     )
+    report.add_argument(
+        "--data", nargs="+", type=a_path, default=[], metavar="DIR", help="test images, where the config has none"
+    )
     command(
         "score", results.score, "measure a transfer's detections again, and say whether its record's numbers come out"
     ).add_argument("file", type=a_path, metavar="RECORD|FILE", help="a record, or the .detections.npz beside one")

@@ -8,7 +8,7 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from resim_bench import evidence, experiments
+from resim_bench import evidence, experiments, record
 from resim_bench.cli.trainings import backbone_file, generate_scenes
 from resim_bench.errors import UserError
 from resim_bench.harness import runs, trace
@@ -70,14 +70,37 @@ def print_tables(args) -> int:
 def write_page(args) -> None:
     """Write all that is known as one page for a browser."""
     import tables
-    from tables.page import page
+    from tables.page import page, pictures
 
     file = args.file or args.work_dir / "report.html"
     page.check_name(file)
-    frame = tables.collect(evidence.read_all(args.work_dir / "records", tables.RECORDS))
+    root = args.work_dir / "records"
+    here = evidence.read_all(root)
+    frame = tables.collect(sorted([*here, *evidence.read_all(tables.RECORDS)], key=record.key))  # as of both roots
+    detections = {
+        entry["detections"]["sha256"]: beside
+        for entry in here
+        if "detections" in entry
+        if (beside := record.path(root, *record.key(entry)).with_name(entry["detections"]["file"])).is_file()
+    }
+    compared = [(group, _compare(group, detections, args.data)) for group in pictures.groups(frame, detections)]
     found = _correspondence(args)
-    page.write(frame, trace.found(args.work_dir), runs.commit(), datetime.now(UTC), file, found)
+    page.write(frame, trace.found(args.work_dir), runs.commit(), datetime.now(UTC), file, compared, found)
     print(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB): open it in a browser")
+
+
+def _compare(group, detections: dict[str, Path], data: list[Path]):
+    """What the rows of a group made of the same test images; a sentence where that cannot be said."""
+    from tables.page import pictures
+
+    if not group.files:
+        return pictures.nothing(group)  # and torch stays where it is
+    from transfer import compare
+
+    try:
+        return compare.compare({row: (detections[of], of) for row, of in group.files.items()}, group.transfer, data)
+    except UserError as error:
+        return str(error)
 
 
 VIEWED = ("mini-moco-v2", "mini-resim-c4", "mini-random")  # on the page where none is named and all are there

@@ -28,13 +28,13 @@ from resim_bench.record import ERRORS
 from tables import studies
 from tables.collect import JUDGED
 from tables.compare import ABOVE, BELOW, COMPARED, DEVIATES, INCONCLUSIVE, MATCH, NO_CHECKPOINT, UNVERIFIED
-from tables.page import charts, places
+from tables.page import charts, pictures, places
 from tables.paper import Table, load_paper, load_tables
 from tables.show import errors, layout, prose
 from tables.show.report import chosen, render
 
 HERE = Path(__file__).parent
-STYLES, SCRIPTS = ("style.css", "places.css"), ("page.js", "places.js")
+STYLES, SCRIPTS = ("style.css", "pictures.css", "places.css"), ("page.js", "places.js")
 VERDICTS = (*COMPARED, DEVIATES, UNVERIFIED, NO_CHECKPOINT)
 KEY = {  # differences that a verdict stands for, in bounds
     MATCH: charts.interval((0.2, -0.4, 0.8), 2.0, 1.0, MATCH),
@@ -54,6 +54,7 @@ def write(
     commit: str,
     made: datetime,
     file: Path,
+    compared: pictures.Compared = (),
     found: Correspondence | None = None,
 ) -> None:
     """Write the page; the arguments are those of `page`.
@@ -63,7 +64,7 @@ def write(
     """
     check_name(file)
     with files.replacing(file) as stream:
-        stream.write(page(frame, runs, commit, made, found).encode())
+        stream.write(page(frame, runs, commit, made, compared, found).encode())
 
 
 def check_name(file: Path) -> None:
@@ -81,6 +82,7 @@ def page(
     runs: Sequence[trace.Run],
     commit: str,
     made: datetime,
+    compared: pictures.Compared = (),
     found: Correspondence | None = None,
 ) -> str:
     """The page.
@@ -89,8 +91,10 @@ def page(
         frame: made by `tables.collect`.
         runs: of a work directory, the one that last wrote something first.
         commit: of this repository; made: when.
+        compared: what rows made of the same test images, or why that cannot be shown, for `pictures.groups`.
         found: what backbones take for the same place, if any were asked.
     """
+    seen = pictures.views(compared)
     tables = chosen(frame, None)
     papers = [table for table in tables if table.reports]
     of_studies = {study.table for study in studies.load_studies().values()}
@@ -102,9 +106,10 @@ def page(
     data = {
         "made": made.isoformat(timespec="seconds"),
         "commit": commit,
-        "frame": frame.drop(columns="details").to_dict("records"),
+        "frame": frame.drop(columns=["details", "detections"]).to_dict("records"),
         "claims": {id: [_judged(one) for one in found] for id, found in frame.attrs[JUDGED].items()},
         "places": shown_places.get("numbers", []),
+        "pictures": [group["data"] for of_table in seen.values() for group in of_table if "data" in group],
         "runs": [{key: run[key] for key in ("room", "name", "state", "curves")} for run in shown],
     }
     environment = jinja2.Environment(
@@ -132,6 +137,7 @@ def page(
         no_errors=errors.nothing([]),
         errors_legend=errors.LEGEND,
         places=shown_places,
+        pictures=seen,
         runs=shown,
         more_runs=Counter(run.state for run in runs[RUNS:]),
         data=_plain(data),

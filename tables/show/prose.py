@@ -79,11 +79,11 @@ def _status(tables: Sequence[Table], heads: pd.DataFrame) -> str:
         if line.pretrain
     ]
     if missing:
-        sentence += f"; run {' then '.join(_commands(missing))}"
+        sentence += f"; run {' then '.join(commands(missing))}"
     return sentence + "."
 
 
-def _commands(missing: Iterable[tuple[Table, Row]]) -> list[str]:
+def commands(missing: Iterable[tuple[Table, Row]]) -> list[str]:
     """The steps that fill these rows, each in backticks."""
     missing = list(missing)
     own = dict.fromkeys(step for table, _ in missing for step in table.run)
@@ -239,8 +239,8 @@ def _what_is_missing(table: Table, row: Row) -> str:
     if row.unavailable:
         return row.unavailable
     if table.run:
-        return f"nothing has run: {' then '.join(_commands([(table, row)]))}"
-    steps = [_importing(row.pretrain)] if row.pretrain.startswith("given-") else _commands([(table, row)])[:1]
+        return f"nothing has run: {' then '.join(commands([(table, row)]))}"
+    steps = [_importing(row.pretrain)] if row.pretrain.startswith("given-") else commands([(table, row)])[:1]
     either = f" or, with the released weights, {_importing(row.released)}" if row.released else ""
     return f"nothing has run: {steps[0]}{either}, then `make transfer-{row.transfer}`"
 

@@ -54,7 +54,9 @@ def render(
         seeds = frame.by_seed.map(lambda values: "; ".join(f"{seed}: {value}" for seed, value in values.items()))
         texts = {"deviations": frame.deviations.map("; ".join), "by_seed": seeds}
         return (
-            frame.assign(**texts).drop(columns=["versus", "earlier", "costs", "details", "by_iou"]).to_csv(index=False)
+            frame.assign(**texts)
+            .drop(columns=["versus", "earlier", "costs", "details", "detections", "by_iou"])
+            .to_csv(index=False)
         )
     if form not in FORMATS:
         raise UserError(f"there is no format '{form}': choose from {', '.join(FORMS)}")

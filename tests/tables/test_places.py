@@ -16,7 +16,7 @@ MADE = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 
 
 def shown(of):
-    return page.page(tables.collect([]), [], "0" * 40, MADE, of)
+    return page.page(tables.collect([]), [], "0" * 40, MADE, found=of)
 
 
 def section(of):

@@ -27,7 +27,7 @@ def found():
 @pytest.fixture(scope="module")
 def file(tmp_path_factory, found):
     file = tmp_path_factory.mktemp("page") / "places.html"
-    page.write(tables.collect([]), [], "0" * 40, datetime(2026, 3, 4, tzinfo=UTC), file, found)
+    page.write(tables.collect([]), [], "0" * 40, datetime(2026, 3, 4, tzinfo=UTC), file, found=found)
     return file
 
 

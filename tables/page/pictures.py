@@ -239,7 +239,7 @@ def _panel(picture: Picture, title: str, caption: str, label: str, image: Markup
     width, height = _scaled(picture)
     drawn = Markup("").join(_boxes(picture, marks))
     view = f"0 0 {width:.6g} {height:.6g}"
-    svg = tag("svg", image, drawn, class_="view", viewBox=view, role="img", aria_label=label)
+    svg = tag("svg", image, drawn, class_="sight", viewBox=view, role="img", aria_label=label)
     return {"title": title, "caption": caption, "svg": svg, "says": says}
 
 
@@ -294,7 +294,7 @@ def _sample(style: str) -> Markup:
     """A box of a style, for the key."""
     path = "M4 4H28V18H4z"
     boxes = [tag("path", class_=of, d=path) for of in ("edge", style)]
-    return tag("svg", *boxes, class_="view sample", viewBox="0 0 32 22", aria_hidden="true")
+    return tag("svg", *boxes, class_="sight sample", viewBox="0 0 32 22", aria_hidden="true")
 
 
 def _letters(number: int) -> str:

@@ -145,7 +145,7 @@ def test_pictures_keep_their_order(shown):
 
 def test_boxes_are_drawn_where_they_are_in_a_line_of_their_kind(shown):
     tree = shown(comparison(picture(rights=(0, 1, 2), size=(96, 48))))
-    views = [node for node in found(tree, "svg", class_="view") if node.get("role") == "img"]
+    views = [node for node in found(tree, "svg", class_="sight") if node.get("role") == "img"]
     assert {view.get("viewBox") for view in views} == {"0 0 168 84"}
 
     def drawn(view, kind):
@@ -222,7 +222,7 @@ def test_three_dozen_images_are_small_and_any_number_is_bounded(records):
     assert text.count("data:image/jpeg") == 36 and len(text.encode()) - plain < 6e5
     crowded = comparison(*(picture(number, "x" * 999, "y" * 999, (0, 30, 60), 60, (240, 240)) for number in range(36)))
     text = page.page(frame, [], "0" * 40, MADE, [(group, crowded)] * 12)
-    assert 12 <= text.count('class="panels"') < 12 * 36 and len(text.encode()) - plain < 2e6
+    assert 12 <= text.count('class="sights"') < 12 * 36 and len(text.encode()) - plain < 2e6
 
 
 def test_where_nothing_can_be_shown_a_sentence_says_why(records, shown):
@@ -239,7 +239,7 @@ def test_where_nothing_can_be_shown_a_sentence_says_why(records, shown):
 def test_lines_are_told_apart_on_any_image():
     """By dashes, and by a colour of at least 3 against the dark edge that each has."""
     style = (page.HERE / "pictures.css").read_text()
-    rules = {kind: re.search(rf"\.view \.{kind} {{([^}}]*)}}", style)[1] for kind in pictures.STYLES}
+    rules = {kind: re.search(rf"\.sight \.{kind} {{([^}}]*)}}", style)[1] for kind in pictures.STYLES}
     for rule in rules.values():
         colour = re.search(r"stroke: (#\w+)", rule)[1]
         assert (luminance(colour) + 0.05) / (luminance("#000") + 0.05) >= 4.5

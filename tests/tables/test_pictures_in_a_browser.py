@@ -11,7 +11,7 @@ from tests.tables.test_pictures import METHODS, comparison, of_trial, picture
 pytestmark = pytest.mark.skipif(browser.PROGRAM is None, reason="no Chromium here: apt-get install chromium")
 
 SEEN = (
-    "[...document.querySelectorAll('.view image, .view use')]"
+    "[...document.querySelectorAll('.sight image, .sight use')]"
     ".filter(e => e.checkVisibility() && e.getBoundingClientRect().width > 100)"
 )
 

@@ -53,7 +53,6 @@ def shown(found: Correspondence) -> dict[str, Any]:
     for place, (label, about) in enumerate(lines):
         cells = [of_set[place] for of_set in of_sets.values()]
         rows.append({"label": label, "about": about, "cells": [_cell(share, place < len(names)) for share in cells]})
-    pairs = [(name, number, pair) for name, of in found.pairs.items() for number, pair in enumerate(of, 1)]
     return {
         "sets": {name: len(of) for name, of in found.pairs.items()},
         "rows": rows,
@@ -69,7 +68,7 @@ def shown(found: Correspondence) -> dict[str, Any]:
             "colours": found.colours,
             "letters": LETTERS,
             "levels": LEVELS,
-            "pairs": [{"of": f"{name} {number}"} | _pair(pair, found.side) for name, number, pair in pairs],
+            "pairs": [_pair(pair, found.side) for pairs in found.pairs.values() for pair in pairs],
         },
     }
 

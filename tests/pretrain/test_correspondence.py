@@ -94,7 +94,7 @@ def test_it_is_what_loops_find(files):
                     assert similar[best] == pytest.approx(float(similar.max()), abs=1e-6)
                     assert of_trunk.right[cell] == (places[cell] is not None and lies_in(best, places[cell]))
                     right += of_trunk.right[cell]
-                    steps = (similar - similar.min()) / (similar.max() - similar.min()) * LEVELS
+                    steps = ((similar - similar.min()) / (similar.max() - similar.min()) * LEVELS).tolist()
                     for at in range(196):
                         letter = LETTERS.index(of_trunk.heat[(196 * cell + at) // 2])
                         level = letter % LEVELS if at % 2 else letter // LEVELS

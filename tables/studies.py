@@ -107,10 +107,11 @@ def study_of(table: str) -> Study | None:
 
 
 def file_of(record: dict) -> str:
-    """The file of kept records that one belongs into: its study, one with claims first; else a table that has it."""
+    """The file of kept records that one belongs into: its study, with claims and by its table first; else a table."""
     pair = record["pretrain"]["id"], record["transfer"]["id"]
     seeds = {record["pretrain"]["seed"], record["transfer"]["seed"]}
-    for study in sorted(load_studies().values(), key=lambda study: not study.claims):
+    order = list(load_tables())
+    for study in sorted(load_studies().values(), key=lambda study: (not study.claims, order.index(study.table))):
         of_plan = study.pins(record) if study.pinned else seeds <= set(study.seeds)
         if of_plan and pair in study.with_readings(of_table(study.table)):
             return study.id

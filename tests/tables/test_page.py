@@ -192,7 +192,7 @@ def test_editions_stand_beside_each_other(frame, tree):
     (controls,) = found(found(tree, "section", id="mini-controls")[0], "table", class_="grid")
     head, *rows = [row for row in found(controls, "tr") if row.get("class") != "group"]
     assert [words(cell) for cell in head][-3:] == ["AP − MoCo-v2", "AP − ReSim-C4", "AP, first edition"]
-    assert [words(cell) for cell in rows[0]][-3:] == ["", "", "10.1 ± 2.0"]
+    assert words([*rows[0]][-1]) == "10.1 ± 2.0"
     frame.attrs["judged"]["mini"] = frame.attrs["judged"]["mini-first"]
     later = parsed(page.page(frame, (), "0" * 40, MADE))
     assert "Our own study: ReSim-C4" in words(found(later, "header")[0]), "the last one that has been judged"

@@ -36,12 +36,12 @@ CHANGED = {  # [coco-1x, mini-coco-1x], and nothing else
     "model.roi_head.bbox_head.in_channels": [256, 64],
     "model.roi_head.bbox_head.fc_out_channels": [1024, 256],
     "model.roi_head.mask_head.in_channels": [256, 64],
-    "model.roi_head.mask_head.conv_out_channels": [256, 64],
+    "model.roi_head.mask_head.conv_out_channels": [256, 32],
     "model.train_cfg.rpn.sampler.num": [256, 64],
-    "model.train_cfg.rpn_proposal.nms_pre": [2000, 500],
+    "model.train_cfg.rpn_proposal.nms_pre": [2000, 200],
     "model.train_cfg.rpn_proposal.max_per_img": [1000, 200],
     "model.train_cfg.rcnn.sampler.num": [512, 32],
-    "model.test_cfg.rpn.nms_pre": [1000, 300],
+    "model.test_cfg.rpn.nms_pre": [1000, 200],
     "model.test_cfg.rpn.max_per_img": [1000, 50],
 } | {
     f"model.roi_head.{kind}_roi_extractor.{setting}": change

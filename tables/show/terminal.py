@@ -36,7 +36,7 @@ GridRow = list[str] | str | Spans  # cells; a line as it is
 def block(name: str, title: str, body: list[str], items: list[tuple[str, str]]) -> str:
     """A title, what stands under it, and its prose: paragraphs hanging from their marks."""
     head = [plain(title), "═" * min(len(plain(title)), WIDTH), *body]
-    return "\n".join([*head, *[""] * bool(body), *(item(*one) for one in items)])
+    return "\n".join([*head, *[""] * bool(body and items), *(item(*one) for one in items)])
 
 
 def item(mark: str, text: str) -> str:

@@ -70,6 +70,7 @@ def test_masks_have_lines_of_their_own(make_record):
     assert [line for line in text.splitlines() if " at IoU " in line] == [
         f"{kind} at IoU {iou}" for kind in ("boxes", "masks") for iou in ("0.5", "0.75")
     ]
+    assert "\n\n\nAP at one IoU" in text and "\n\n\n\n" not in text, "two empty lines before what it means"
 
 
 def test_what_deviates_is_said(make_record):

@@ -101,7 +101,7 @@ class Table:
     def further(self) -> list[str]:
         """Headings of the columns behind the verdict: differences to other rows, AP before, numbers from elsewhere."""
         differences = [f"AP − {label}" for label in self.differences]
-        earlier = [f"AP, {load_tables()[self.earlier].short}"] if self.earlier else []
+        earlier = ["AP before"] if self.earlier else []
         elsewhere = any(row.elsewhere for row in self.rows)
         return differences + earlier + [self.one] * elsewhere
 

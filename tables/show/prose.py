@@ -41,6 +41,7 @@ def beneath(tables: Sequence[Table], frame: pd.DataFrame, details: bool) -> list
     heads = pd.concat([layout.headline(frame[frame.table == table.id]) for table in tables])
     items = [
         ("", _status(tables, heads)),
+        *_editions(tables),
         *_protocols(tables),
         *_remarks(tables, frame, heads, None if details else DEVIATIONS_NAMED),
     ]
@@ -81,6 +82,12 @@ def _status(tables: Sequence[Table], heads: pd.DataFrame) -> str:
     if missing:
         sentence += f"; run {' then '.join(commands(missing))}"
     return sentence + "."
+
+
+def _editions(tables: Sequence[Table]) -> list[Item]:
+    """Whose the AP of an earlier edition is."""
+    editions = [load_tables()[table.earlier] for table in tables if table.earlier]
+    return [("", f"AP before is of the {edition.short} (`resim-bench tables {edition.id}`).") for edition in editions]
 
 
 def commands(missing: Iterable[tuple[Table, Row]]) -> list[str]:
@@ -266,7 +273,8 @@ def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
     items = [("", f"All {len(ran)} seeds of the study have run. {tested}")]
     for claim, found in itertools.groupby(frame.attrs[JUDGED][study.id], key=lambda judged: judged.claim):
         outcomes = "; ".join(outcome(judged, table) for judged in found)
-        items.append(("•", f"{'Primary' if claim.primary else 'Secondary'}: {claim.text}. {outcomes}."))
+        text = f"{claim.text}. {outcomes[0].upper()}{outcomes[1:]}."
+        items.append(("•", f"{'Primary' if claim.primary else 'Secondary'}: {text}"))
     return items
 
 

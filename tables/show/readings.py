@@ -47,7 +47,7 @@ def of_worth(frame: pd.DataFrame) -> str:
         counts = f"{counted(part.backbones.iloc[0], 'backbone')} of {counted(part.methods.iloc[0], 'method')}"
         title = f"What {id} say of the AP of {transfer}: {counts}"
         blocks.append(terminal.block("", title, terminal.columned(_columns(titles), rows), []))
-    return "\n".join([*blocks, terminal.item("", LEGEND.format("; gain: the difference"))]) + "\n"
+    return "\n\n".join([*blocks, terminal.item("", LEGEND.format("; gain: the difference"))]) + "\n"
 
 
 def beside(record: dict, frame: pd.DataFrame) -> str:

@@ -239,7 +239,8 @@ def test_what_an_earlier_edition_found_stands_behind(make_record):
     before = {"MoCo-v2": (5.8, 0.5), "ReSim-C4": (6.0, math.nan)}
     frame["earlier"] = [before.get(label, (math.nan, math.nan)) for label in frame.label]
     lines = block(tables.render(frame, ["mini"]), "Mini")
-    assert lines[2].split("  ")[-1] == "AP, first edition"
+    assert lines[2].split("  ")[-1] == "AP before"
+    assert "AP before is of the first edition (`resim-bench tables mini-first`)." in lines
     assert rows(lines)[:4] == [
         "full fine-tuning",
         "random init. – – – 0",

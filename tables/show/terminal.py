@@ -62,7 +62,7 @@ def grid(tables: Sequence[Table], lines: list[Line], bold: bool = False) -> list
     if tables[0].reports:
         ways = [_beside(tables, lines, bold), _beneath(tables, lines, bold)]
     else:
-        ways = [_plain(tables[0], lines, bold, gap) for gap in (3, 1)]
+        ways = [_plain(tables[0], lines, bold, gap, beneath) for gap, beneath in ((3, False), (1, False), (2, True))]
     for columns, rows in ways:
         typeset = columned(columns, rows)
         if max(map(_width, typeset)) <= WIDTH:
@@ -70,8 +70,8 @@ def grid(tables: Sequence[Table], lines: list[Line], bold: bool = False) -> list
     return typeset
 
 
-def _plain(table: Table, lines: list[Line], bold: bool, gap: int) -> tuple[list[Column], list[GridRow]]:
-    """A table of our own: a line per row, a group's name on a line above its rows."""
+def _plain(table: Table, lines: list[Line], bold: bool, gap: int, beneath: bool) -> tuple[list[Column], list[GridRow]]:
+    """A table of our own: a line per row, a group's name on a line above its rows; `beneath`: spreads too."""
     indent = "  " if any(line.group for line in lines) else ""
     columns = [Column(f"{indent}pre-train", gap=0, left=True)]
     columns += [Column(plain(table.heading(metric)), gap=gap) for metric in table.metrics] + [Column("trials")]
@@ -84,8 +84,21 @@ def _plain(table: Table, lines: list[Line], bold: bool, gap: int) -> tuple[list[
         for line in of_group:
             (side,) = line.sides
             numbers = [f"{_value(number, bold)} {number.spread}".rstrip() for number in side.numbers]
-            rows.append([indent + plain(line.label), *numbers, trials(side), *[side.verdict] * verdicts, *side.further])
+            label, between = indent + plain(line.label), [trials(side), *[side.verdict] * verdicts]
+            if not beneath:
+                rows.append([label, *numbers, *between, *side.further])
+                continue
+            (values, spreads), (further, intervals) = _parted(numbers), _parted(side.further)
+            rows.append([label, *values, *between, *further])
+            if any((*spreads, *intervals)):
+                rows.append(["", *spreads, *[""] * len(between), *intervals])
     return columns, rows
+
+
+def _parted(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first space of each, and what behind it: values, and their spreads or intervals."""
+    parts = [text.partition(" ") for text in texts]
+    return [value for value, *_ in parts], [behind for *_, behind in parts]
 
 
 def _beside(tables: Sequence[Table], lines: list[Line], bold: bool) -> tuple[list[Column], list[GridRow]]:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import tables
-from resim_bench import record
+from resim_bench import evidence, record
 from resim_bench.errors import UserError
 
 RESIM = ("in100-resim-c4", "voc-full")
@@ -248,6 +248,17 @@ def test_what_an_earlier_edition_found_stands_behind(make_record):
         "ReSim-C4 7.4 17.7 4.1 1 6.0",
     ]
     assert "| ReSim-C4 | 7.4 | 17.7 | 4.1 | 1 | 6.0 |" in tables.render(frame, ["mini"], "markdown")
+
+
+def test_where_a_table_is_too_wide_spreads_and_intervals_stand_beneath():
+    frame = tables.collect(evidence.read_all(tables.RECORDS))
+    for name in tables.load_tables():
+        assert max(map(len, tables.render(frame, [name]).splitlines())) <= 100, name
+    first, second = block(tables.render(frame, ["mini-controls-first"]), "Mini controls")[7:9]
+    assert first.split() == ["ReSim-C4", "16.4", "28.2", "16.7", "3", "+6.3"]
+    assert second.split() == ["±", "1.4", "±", "1.3", "±", "2.0", "(+3.3", "…", "+9.2)"]
+    ends, starts = first.index("16.4") + 4, first.index("+6.3")
+    assert second.index("± 1.4") + 5 == ends and second.index("(+3.3") == starts, "each beneath its value"
 
 
 def test_mini_on_request_without_records():

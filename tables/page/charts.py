@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from tables.show.layout import one_decimal
+from tables.show.terminal import plain
 
 WIDTH = 360  # of a chart with text in it: a phone's, so that its letters are never smaller than they are here
 STYLES = 6  # of lines, in the style sheet
@@ -17,11 +18,16 @@ Series = Mapping[str, Sequence[tuple[float, float]]]
 def tag(name: str, *inside, **attributes) -> Markup:
     """An element; attributes and what is no markup are escaped. `_` in an attribute's name is a hyphen or, last, no."""
     given = Markup("").join(
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _short(value))
+        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _raised(_short(value)))
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), given, Markup("").join(inside))
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), given, Markup("").join(map(_raised, inside)))
+
+
+def _raised(text: str) -> str:
+    """What is no markup with its raised letters by Unicode: an SVG has no other."""
+    return text if isinstance(text, Markup) else plain(text)
 
 
 def _short(value) -> str:

@@ -332,7 +332,7 @@ def _study(study: studies.Study, frame: pd.DataFrame, editions: Sequence[studies
                 "judged": one,
                 "heading": prose.of_metric(one, table),
                 "difference": layout.difference(one.found),
-                "p": prose.p_value(one.found.p),
+                "test": prose.of_test(one),
                 "interval": charts.interval(one.found[:3], most),
             }
             for one in judged

@@ -11,6 +11,7 @@ from resim_bench import files
 from resim_bench.errors import UserError
 from tables.paper import load_tables
 from tables.show import layout
+from tables.show.terminal import plain
 from tables.studies import Study
 
 STYLE: Any = {"svg.hashsalt": "resim-bench", "svg.fonttype": "none", "font.size": 10}  # the same file each time
@@ -33,19 +34,21 @@ def draw_study(study: Study, frame: pd.DataFrame, file: Path) -> None:
     metric = layout.first_metric(table)
     lines = frame[(frame.table == study.table) & (frame.metric == metric) & (frame.trials > 0)]
     values = [
-        (line.group, line.label, {seed: value for seed, value in line.by_seed.items() if seed in study.seeds})
+        (line.group, plain(line.label), {seed: value for seed, value in line.by_seed.items() if seed in study.seeds})
         for line in lines.itertuples()
     ]
     if not any(of_row for *_, of_row in values):
         raise UserError(f"no seed of the study {study.id} has run: run `resim-bench study {study.id}` first")
     groups = list(dict.fromkeys(row.group for row in table.rows))
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4 * len(groups), 3.6), layout="constrained")
-        panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-        for panel, group in zip(panels, groups, strict=True):
-            _panel(panel, {label: of_row for of_group, label, of_row in values if of_group == group})
+        rows = {group: {label: seeds for of_group, label, seeds in values if of_group == group} for group in groups}
+        widths = [max(4.0, 1.1 * len(of_group)) for of_group in rows.values()]  # labels stand beside each other
+        figure = Figure(figsize=(sum(widths), 3.6), layout="constrained")
+        panels = figure.subplots(1, len(groups), sharey=True, squeeze=False, width_ratios=widths)[0]
+        for panel, (group, of_group) in zip(panels, rows.items(), strict=True):
+            _panel(panel, of_group)
             panel.set_title(group)
-        panels[0].set_ylabel(f"{metric.replace('_', ' ')}, per cent")
+        panels[0].set_ylabel(f"{plain(table.heading(metric))}, per cent")
         _save(figure, file)
 
 

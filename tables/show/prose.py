@@ -267,7 +267,8 @@ def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
     if not study or not ran or not study.claims:
         return []
     if len(ran) < len(study.seeds):
-        return [("", f"{len(ran)} of the study's {len(study.seeds)} seeds have run: it is judged when all have.")]
+        have = "has" if len(ran) == 1 else "have"
+        return [("", f"{len(ran)} of the study's {len(study.seeds)} seeds {have} run: it is judged when all have.")]
     tested = "Claims are about differences within seeds, shown with their 95 % intervals: paired t-tests, of which the "
     tested += "secondary ones share 5 % (Holm)."
     items = [("", f"All {len(ran)} seeds of the study have run. {tested}")]
@@ -280,10 +281,13 @@ def on_study(table: Table, frame: pd.DataFrame) -> list[Item]:
 
 def outcome(judged: studies.Judged, table: Table) -> str:
     """What a study found of a claim at one metric, with its numbers."""
-    test = judged.found
+    return f"{of_metric(judged, table)} {judged.verdict}: {layout.difference(judged.found)}, {of_test(judged)}"
+
+
+def of_test(judged: studies.Judged) -> str:
+    """What stands behind a difference: how likely it is by chance, of how many seeds, and what pairing bought."""
     correlation = f"{judged.correlation:.2f}".replace("-", "−")
-    numbers = f"{layout.difference(test)}, p {p_value(test.p)}, n {test.n}, r {correlation}"
-    return f"{of_metric(judged, table)} {judged.verdict}: {numbers}"
+    return f"p {p_value(judged.found.p)}, n {judged.found.n}, r {correlation}"
 
 
 def of_metric(judged: studies.Judged, table: Table) -> str:

@@ -180,8 +180,18 @@ def test_a_study_has_every_seed_and_its_claims(frame, tree):
     (claims,) = found(mini, "table", class_="claims")
     assert len(found(claims, "tr")) == 1 + len(judged)
     assert all(f"{one_decimal(one.found.mean, signed=True)} (" in words(claims) for one in judged)
+    assert words(claims).count("p < 0.0001, n 10, r 0.64") == 1
     first = f"Our own study: {frame.attrs['judged']['mini'][0].claim.text}. "
     assert first in words(found(tree, "header")[0]), "the first screen says what the last edition found"
+
+
+def test_raised_letters_of_a_drawing_are_unicode(tree):
+    """An SVG has no `<sup>`, and what a screen reader says has no tags."""
+    (half,) = found(tree, "section", id="mini-coco")
+    (drawing,) = found(half, "svg", class_="chart")
+    assert "ReSim-FPNᵀ" in [words(node) for node in found(drawing, "text")]
+    assert "ReSim-FPNᵀ, seed 11: 22.0" in [words(node) for node in found(drawing, "title")]
+    assert drawing.get("aria-label").startswith("APᵇᵇ of every seed, ")
 
 
 def test_editions_stand_beside_each_other(frame, tree):

@@ -165,7 +165,7 @@ def test_the_table_says_what_was_found(trials):
     assert "• Primary: ReSim-C4 is above MoCo-v2 with a frozen backbone. AP holds: +3." in flat
     assert f", n {len(PLAN.seeds)}, r 0." in flat
     assert flat.count("• Secondary: ") == 5 and flat.count("; AP75 ") == 2
-    assert "frozen backbone. slope of log AP over the IoU holds: +" in flat
+    assert "frozen backbone. Slope of log AP over the IoU holds: +" in flat
 
 
 # ---------------------------------------------------------------- one more trial against the recorded ones

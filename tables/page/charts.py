@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from tables.show.layout import one_decimal
-from tables.show.terminal import plain
+from tables.show.layout import one_decimal, plain
 
 WIDTH = 360  # of a chart with text in it: a phone's, so that its letters are never smaller than they are here
 STYLES = 6  # of lines, in the style sheet

@@ -103,12 +103,12 @@ def _grid(lines: pd.DataFrame) -> list[str]:
             block.append(["  " + _label(line), *map(layout.one_decimal, means), str(line.costed)])
             if not math.isnan(spreads[0]):
                 block.append(["    ±", *map(layout.one_decimal, spreads), ""])
-    rows = [row for heading, block in blocks.items() for row in [terminal.plain(heading), *block]]
+    rows = [row for heading, block in blocks.items() for row in [layout.plain(heading), *block]]
     return terminal.columned(columns, rows) if rows else []
 
 
 def _label(line) -> str:
-    return terminal.plain(line.name.removesuffix(f" ({line.group})"))
+    return layout.plain(line.name.removesuffix(f" ({line.group})"))
 
 
 def heading(line, iou: str) -> str:

@@ -11,7 +11,7 @@ from resim_bench import files
 from resim_bench.errors import UserError
 from tables.paper import load_tables
 from tables.show import layout
-from tables.show.terminal import plain
+from tables.show.layout import plain
 from tables.studies import Study
 
 STYLE: Any = {"svg.hashsalt": "resim-bench", "svg.fonttype": "none", "font.size": 10}  # the same file each time

@@ -1,6 +1,7 @@
 """Which cells a table has and what stands in them, for every format; how a format draws them is its own matter."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from tables.paper import Table
 from tables.statistics import Paired
 
 ABSENT = "–"
+RAISED = str.maketrans("Tbmk", "ᵀᵇᵐᵏ")
 
 
 class Number(NamedTuple):
@@ -92,6 +94,11 @@ def first_metric(table: Table) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def plain(text: str) -> str:
+    """Text whose raised letters (`ReSim-FPN^T`, `AP^bb`) are raised by Unicode, for where there is no markup."""
+    return re.sub(r"\^(\w+|†)", lambda raised: raised[1].translate(RAISED), text)
 
 
 def is_ap(metric: str) -> bool:

@@ -287,17 +287,13 @@ def outcome(judged: studies.Judged, table: Table) -> str:
 def of_test(judged: studies.Judged) -> str:
     """What stands behind a difference: how likely it is by chance, of how many seeds, and what pairing bought."""
     correlation = f"{judged.correlation:.2f}".replace("-", "−")
-    return f"p {p_value(judged.found.p)}, n {judged.found.n}, r {correlation}"
+    p = f"{judged.found.p:.2g}" if judged.found.p >= 0.0001 else "< 0.0001"
+    return f"p {p}, n {judged.found.n}, r {correlation}"
 
 
 def of_metric(judged: studies.Judged, table: Table) -> str:
     """What a claim was judged by, as it is printed."""
     return judged.metric if judged.metric in QUANTITIES else table.heading(judged.metric)
-
-
-def p_value(value: float) -> str:
-    """As it is printed."""
-    return f"{value:.2g}" if value >= 0.0001 else "< 0.0001"
 
 
 def on_claims(frame: pd.DataFrame, *sides: str) -> list[Item]:

@@ -15,7 +15,7 @@ from tables.collect import collect
 from tables.compare import ABOVE, BELOW, COMPARED, DEVIATES, MATCH
 from tables.paper import load_paper, load_tables
 from tables.show import prose, terminal
-from tables.show.layout import counted, is_ap, one_decimal
+from tables.show.layout import counted, is_ap, one_decimal, plain
 from tables.show.terminal import Column
 from tables.statistics import holm, prediction_interval
 from tables.studies import load_studies, seeds_run
@@ -111,7 +111,7 @@ def _against_earlier(new: pd.DataFrame, kept: pd.DataFrame) -> str:
         [
             line.ran,
             line.transfer,
-            terminal.plain(line.heading_now),
+            plain(line.heading_now),
             f"{one_decimal(line.ours_before)} ({line.trials_before})",
             f"{one_decimal(line.ours_now)} ({line.trials_now})",
             f"{one_decimal(line.difference, signed=True)} ± {compare.Z_95 * line.error:.1f}",
@@ -157,7 +157,7 @@ def _against_studies(new: pd.DataFrame, kept: pd.DataFrame) -> tuple[str, list[s
             mean = statistics.fmean(recorded)
             rows.append(
                 [
-                    f"  {terminal.plain(line.name)}",
+                    f"  {plain(line.name)}",
                     line.heading,
                     one_decimal(mean),
                     f"{one_decimal(low)} … {one_decimal(high)}",
@@ -209,8 +209,8 @@ def _grid(frame: pd.DataFrame, signed: bool = False) -> list[str]:
             numbers = [one_decimal(value, signed) for value in (line.reported, line.ours)]
             interval = " … ".join(one_decimal(value, signed=True) for value in (line.low, line.high))
             difference = one_decimal(line.difference, signed=True)
-            name = f"  {terminal.plain(line.name)}"
-            rows.append([name, terminal.plain(line.heading), *numbers, difference, interval, line.verdict, line.recipe])
+            name = f"  {plain(line.name)}"
+            rows.append([name, plain(line.heading), *numbers, difference, interval, line.verdict, line.recipe])
     return terminal.columned(_columns(header), rows)
 
 

@@ -7,11 +7,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from tables.paper import Table
-from tables.show.layout import Line, Number, counted, has_verdicts, trials
+from tables.show.layout import Line, Number, counted, has_verdicts, plain, trials
 
 WIDTH = 100
 BOLD = re.compile("\033\\[[01]m")
-RAISED = str.maketrans("Tbmk", "ᵀᵇᵐᵏ")
 
 
 class Spans(NamedTuple):
@@ -50,11 +49,6 @@ def item(mark: str, text: str) -> str:
         break_long_words=False,
     )
     return filled.replace("\u00a0", " ")
-
-
-def plain(text: str) -> str:
-    """Text whose raised letters (`ReSim-FPN^T`, `AP^bb`) are raised by Unicode."""
-    return re.sub(r"\^(\w+|†)", lambda raised: raised[1].translate(RAISED), text)
 
 
 def grid(tables: Sequence[Table], lines: list[Line], bold: bool = False) -> list[str]:

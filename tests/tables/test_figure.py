@@ -5,6 +5,7 @@ import re
 import pytest
 
 import tables
+from resim_bench import evidence
 from resim_bench.errors import UserError
 from tables import studies
 
@@ -41,6 +42,17 @@ def test_without_a_seed_there_is_nothing_to_draw(make_record, tmp_path):
     with pytest.raises(UserError, match="no seed of the study mini has run: run `resim-bench study mini` first"):
         tables.draw_study(PLAN, frame(make_record, [0]), tmp_path / "a.svg")
     assert not (tmp_path / "a.svg").exists()
+
+
+def test_labels_stand_beside_each_other(tmp_path):
+    """Of five rows, too, the longest of them with a raised letter."""
+    frame = tables.collect(evidence.read_all(tables.RECORDS))
+    tables.draw_study(studies.load_studies()["mini-coco"], frame, tmp_path / "a.svg")
+    texts = re.findall(r'text-anchor: middle" x="([\d.]+)"[^>]*>([^<]+)', (tmp_path / "a.svg").read_text())
+    labels = texts[:5]
+    assert [text for _, text in labels] == ["random init.", "MoCo-v2", "ReSim-C4", "ReSim-FPN", "ReSim-FPNᵀ"]
+    places = [float(place) for place, _ in labels]
+    assert min(b - a for a, b in zip(places, places[1:], strict=False)) > 70, "points; the longest label has 63"
 
 
 LENGTHS = studies.load_studies()["mini-length"]

@@ -140,6 +140,8 @@ def test_nothing_is_judged_before_all_seeds_have_run(trials):
     text = " ".join(tables.render(frame, ["mini"]).split())
     assert f"{len(PLAN.seeds) - 1} of the study's {len(PLAN.seeds)} seeds have run: it is judged when all have." in text
     assert "Primary" not in text and "holds:" not in text
+    one = tables.render(tables.collect(trials({}, PLAN.seeds[:1])), ["mini"])
+    assert f"1 of the study's {len(PLAN.seeds)} seeds has run: it is judged when all have." in one
 
 
 def test_other_seeds_do_not_count(trials):

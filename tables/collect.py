@@ -34,11 +34,12 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
     * `difference` (ours − reported), its standard `error`, its 95 % interval `low` … `high`, the `verdict` (of a row of
       a study, that of the claim which puts it above another);
     * `delta`, what `reported_delta` is, of ours;
-    * `by_seed`, `{seed of the pre-training: mean over its transfers}`;
+    * `by_seed`, `{seed of the pre-training: mean over its transfers}`; in the table of a study of the one whose seed is
+      the same, as it has them;
     * `versus`, `{label: tables.statistics.Paired}` of the rows of its table that it is compared with, seed by seed;
     * `earlier`, `ours` and `std` of that row in the table of an earlier edition, NaN where there is none.
 
-    `epochs` are those of the pre-training; `details` is `{its seed: detail of its first transfer's record, or None}`,
+    `epochs` are those of the pre-training; `details` is `{its seed: detail of its first such transfer, or None}`,
     `detections` `{(seed of the pre-training, of the transfer): sha256}` of those that were kept.
 
     Of AP there is what errors cost, as far as the records say it: `costs` is `{IoU: {name of record.ERRORS: (mean,
@@ -144,7 +145,7 @@ def _counting(
             first: dict[tuple, dict] = {}
             for record in by_experiment[ran, row.transfer]:
                 follows = not (must_follow and deviations_of([record], pinned))
-                if follows and (seeds is None or record["pretrain"]["seed"] in seeds):
+                if follows and (seeds is None or studies.seed_of(record) in seeds):
                     first.setdefault(records_of_trials.key(record), record)
             if first:
                 return ran, list(first.values())
@@ -176,15 +177,8 @@ def _short(value, width: int = 24) -> str:
 
 def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran: str, trials: list[dict]) -> dict:
     row = table.rows[number]
-    by_pretraining = defaultdict(list)
-    for trial in trials:
-        # What the paper reports of VOC is of rounded detections; among our own rows none are rounded.
-        found, printed = trial["metrics"], records_of_trials.PRINTED + metric
-        name = printed if table.reports and printed in found else metric
-        if name in found:
-            by_pretraining[trial["pretrain"]["seed"]].append(found[name])
     noise = table.noise(metric)
-    ours = compare.summarise(noise, by_pretraining.values())
+    ours = compare.summarise(noise, _by_pretraining(table, metric, trials).values())
     reported = row.reported.get(metric, NAN)
     deviations = deviations_of(trials, pinned)
     compared = bool(ours.trials and row.reported and not deviations)
@@ -200,6 +194,11 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         verdict = compare.NO_VERDICT
     kind = KINDS.get(metric)
     costs, costed = _costs(trials, kind)
+    if studies.study_of(table.id):  # pairs of seeds are compared, of which another transfer of a backbone is none
+        trials_of_seeds = [trial for trial in trials if studies.seed_of(trial) is not None]
+    else:
+        trials_of_seeds = trials
+    by_seed = _by_pretraining(table, metric, trials_of_seeds)
     return {
         "table": table.id,
         "row": number,
@@ -215,10 +214,10 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         "ours": ours.mean,
         "std": ours.std,
         "error_ours": ours.error,
-        "by_seed": {seed: statistics.fmean(values) for seed, values in by_pretraining.items()},
+        "by_seed": {seed: statistics.fmean(values) for seed, values in by_seed.items()},
         "costs": costs,
         "costed": costed,
-        "details": {trial["pretrain"]["seed"]: trial.get("detail") for trial in reversed(trials)},
+        "details": {trial["pretrain"]["seed"]: trial.get("detail") for trial in reversed(trials_of_seeds)},
         "detections": {
             records_of_trials.key(trial)[2:]: trial["detections"]["sha256"] for trial in trials if "detections" in trial
         },
@@ -244,6 +243,18 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         "witness": row.witness,
         "elsewhere": row.elsewhere.get(metric, NAN),
     }
+
+
+def _by_pretraining(table: Table, metric: str, trials: list[dict]) -> dict[int, list[float]]:
+    """What the trials have of a metric, by the seed of the pre-training."""
+    found = defaultdict(list)
+    for trial in trials:
+        # What the paper reports of VOC is of rounded detections; among our own rows none are rounded.
+        of_trial, printed = trial["metrics"], records_of_trials.PRINTED + metric
+        name = printed if table.reports and printed in of_trial else metric
+        if name in of_trial:
+            found[trial["pretrain"]["seed"]].append(of_trial[name])
+    return found
 
 
 def _costs(trials: list[dict], kind: str | None) -> tuple[dict[str, dict[str, tuple[float, float]]], int]:

@@ -41,22 +41,6 @@ def prediction_interval(values: Sequence[float], level: float = 0.99) -> tuple[f
     return statistics.fmean(values) - half, statistics.fmean(values) + half
 
 
-def power(n: int, effect: float, std: float, alpha: float = 0.05) -> float:
-    """How likely a paired t-test (two-sided) of n pairs finds a mean difference whose spread over pairs is `std`."""
-    from scipy.special import nctdtr, stdtrit
-
-    critical, shift = stdtrit(n - 1, 1 - alpha / 2), effect / std * math.sqrt(n)
-    return float(1 - nctdtr(n - 1, shift, critical) + nctdtr(n - 1, shift, -critical))
-
-
-def pairs_needed(effect: float, std: float, wanted: float = 0.8, alpha: float = 0.05) -> int:
-    """The fewest pairs of that power."""
-    n = 2
-    while power(n, effect, std, alpha) < wanted:
-        n += 1
-    return n
-
-
 def holm(p_values: Sequence[float], alpha: float = 0.025) -> list[bool]:
     """Which hypotheses fall when all errors together stay within `alpha` (Holm 1979, step-down).
 

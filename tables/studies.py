@@ -56,7 +56,7 @@ class Study:
 
     @property
     def seeds(self) -> range:
-        """Of pre-training and of transfer."""
+        """Each of a pre-training and of its transfers."""
         return range(self.first_seed, self.last_seed + 1)
 
     def with_readings(self, pairs: list[Experiment]) -> list[Experiment]:
@@ -66,11 +66,16 @@ class Study:
 
     def pins(self, record: dict) -> bool:
         """Whether a record is this earlier edition's."""
-        sides = record["pretrain"], record["transfer"]
-        return all(
-            side["seed"] in self.seeds and digest(side["protocol"]) == self.pinned.get(name, {}).get(side["id"])
-            for name, side in zip(("pretrain", "transfer"), sides, strict=True)
+        return seed_of(record) in self.seeds and all(
+            digest(record[side]["protocol"]) == self.pinned.get(side, {}).get(record[side]["id"])
+            for side in ("pretrain", "transfer")
         )
+
+
+def seed_of(record: dict) -> int | None:
+    """The seed of a trial as a study has them, one of both sides; None of another transfer of a backbone."""
+    seed = record["pretrain"]["seed"]
+    return seed if seed == record["transfer"]["seed"] else None
 
 
 def units(study: Study) -> list[list[Trial]]:
@@ -109,10 +114,9 @@ def study_of(table: str) -> Study | None:
 def file_of(record: dict) -> str:
     """The file of kept records that one belongs into: its study, with claims and by its table first; else a table."""
     pair = record["pretrain"]["id"], record["transfer"]["id"]
-    seeds = {record["pretrain"]["seed"], record["transfer"]["seed"]}
     order = list(load_tables())
     for study in sorted(load_studies().values(), key=lambda study: (not study.claims, order.index(study.table))):
-        of_plan = study.pins(record) if study.pinned else seeds <= set(study.seeds)
+        of_plan = study.pins(record) if study.pinned else seed_of(record) in study.seeds
         if of_plan and pair in study.with_readings(of_table(study.table)):
             return study.id
     return next((table for table in load_tables() if pair in of_table(table)), "others")

@@ -150,6 +150,20 @@ def test_other_seeds_do_not_count(trials):
     assert studies.judge(PLAN, tables.collect([*planned, *more])) == studies.judge(PLAN, tables.collect(planned))
 
 
+def test_another_transfer_of_a_backbone_of_the_plan_does_not_count(trials):
+    """A trial of a study has one seed on both sides: five transfers of one backbone are no further seeds."""
+    planned = trials({})
+    more = trials({f"ReSim-C4 {FROZEN}": 90.0})
+    for record in more:
+        record["transfer"]["seed"] = 0
+    found = tables.collect(planned)
+    assert studies.judge(PLAN, tables.collect([*more, *planned])) == studies.judge(PLAN, found)
+    assert studies.seeds_run(PLAN, tables.collect(more)) == []
+    assert studies.file_of(more[0]) == studies.file_of(planned[0]) == "mini"
+    plan = studies.load_studies()["mini-first"]
+    assert not plan.pins({side: {"seed": seed} for side, seed in (("pretrain", 1), ("transfer", 2))})
+
+
 def test_trials_that_deviate_do_not_count(trials, make_record):
     one, all_of_a_row = trials({}), trials({})
     for record in [one[-1], *(r for r in all_of_a_row if r["pretrain"]["id"] == "mini-resim-c4")]:

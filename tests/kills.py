@@ -227,7 +227,7 @@ def _run_study(folder: Path) -> int | None:
     os.chdir(folder / "out")
     write = scenes.write
     scenes.write = lambda root: write(root, pretrain_images=4, train_images=3, test_images=2)
-    parallel.run = lambda trials, work_dir, data: _pretend(trials, folder / "work")
+    parallel.run = lambda trials, work_dir: _pretend(trials, folder / "work")
     first = tables.units(tables.load_studies()["mini"])[:1]
     tables.units = lambda study: first
     return cli.main(["study", "mini", "--work-dir", str(folder / "work")])

@@ -137,15 +137,15 @@ def mini(args) -> None:
     print(report([args.work_dir / "records"], list(HALVES)), end="")
 
 
-def _run_unit(trials: list[experiments.Trial], work_dir: Path, data: Path | None = None) -> None:
-    """Generate the scenes where they are needed, and run trials."""
+def _run_unit(trials: list[experiments.Trial], *where: Path) -> None:
+    """Generate the scenes where they are needed, and run trials; `where` is as `parallel.run` has it."""
     from resim_bench.data import scenes
 
     if any(trial.experiment.pretrain_id.startswith("mini-") for trial in trials):
         scenes.write(SCENES)
     if any(trial.experiment.transfer_id == "probe-mini" for trial in trials):
         scenes.write_objects(OBJECTS)
-    parallel.run(trials, work_dir, data)
+    parallel.run(trials, *where)
 
 
 def run_study(args) -> None:
@@ -162,10 +162,12 @@ def run_study(args) -> None:
         raise UserError(
             f"{chosen} is an earlier edition and has run, by the recipes of its day: a seed anew is {steps}"
         )
-    if args.data:
+    if args.data:  # beside the plan's own, of the same backbones
+        tests_dir = args.work_dir / "on" / "-".join(args.data.resolve().parts[1:])
         for trials in tables.units(study)[: args.units]:
-            _run_unit(trials, args.work_dir, args.data)
-        print(tables.report([args.work_dir / "records"], [study.table]), end="")
+            _run_unit(trials, args.work_dir, args.data, tests_dir)
+        print(f"{chosen}: records are in {tests_dir / 'records'}\n")
+        print(tables.report([tests_dir / "records"], [study.table]), end="")
         return
     units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in trials} for trials in tables.units(study)]
     kept = set(map(record.key, evidence.read_all(tables.RECORDS)))

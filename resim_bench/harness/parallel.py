@@ -21,13 +21,14 @@ COMMAND = (sys.executable, "-m", "resim_bench.program")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def run(trials: Iterable[Trial], work_dir: Path, data: Path | None = None) -> None:
+def run(trials: Iterable[Trial], work_dir: Path, data: Path | None = None, tests_dir: Path | None = None) -> None:
     """Pre-train, and transfer, probe or read; what is finished is skipped, what was cut off continues.
 
     Each training is a `resim-bench` of its own; what it says is printed line by line behind its seed and its name.
 
     Args:
         data: the folder of what tests; by default their protocols'.
+        tests_dir: the work directory of what tests; by default that of the pre-trainings.
 
     Raises:
         UserError: what the first that failed said; the others are stopped, and continue the next time.
@@ -42,8 +43,16 @@ def run(trials: Iterable[Trial], work_dir: Path, data: Path | None = None) -> No
             (id, seed): pool.submit(trainings.run, f"{seed} {id}", ["pretrain", id, *_common(seed, work_dir)])
             for id, seed in dict.fromkeys((trial.experiment.pretrain_id, trial.seed) for trial in trials)
         }
-        place = ["--data", str(data)] if data else []
-        tests = [pool.submit(_test, trial, trained, work_dir, trainings, place) for trial in trials]
+        tests = [
+            pool.submit(
+                _test,
+                trial,
+                trained[trial.experiment.pretrain_id, trial.seed],
+                _arguments(trial, work_dir, tests_dir or work_dir, data),
+                trainings,
+            )
+            for trial in trials
+        ]
         try:
             for done in as_completed([*trained.values(), *tests]):
                 done.result()
@@ -93,16 +102,23 @@ def _common(seed: int, work_dir: Path) -> list[str]:
     return ["--seed", str(seed), "--work-dir", str(work_dir), "--resume"]
 
 
-def _test(
-    trial: Trial, trained: dict[tuple[str, int], Future], work_dir: Path, trainings: _Trainings, place: list[str]
-) -> None:
+def _test(trial: Trial, trained: Future, arguments: list[str], trainings: _Trainings) -> None:
     """Transfer, probe or read the trial's backbone, when it is there."""
-    (pretrain_id, transfer_id), seed = trial
-    trained[pretrain_id, seed].result()
-    common = ["--pretrain-seed", str(seed), *_common(seed, work_dir)]
+    trained.result()
+    trainings.run(f"{trial.seed} {', '.join(trial.experiment)}", arguments)
+
+
+def _arguments(trial: Trial, work_dir: Path, tests_dir: Path, data: Path | None) -> list[str]:
+    """The command that tests a trial's backbone."""
+    (backbone, transfer_id), seed = trial
+    if tests_dir != work_dir:
+        from resim_bench.backbone import path  # and torch with it
+
+        backbone = str(path(work_dir, backbone, seed))
+    common = ["--pretrain-seed", str(seed), *_common(seed, tests_dir)]
     arguments = {
-        "transfer": ["transfer", transfer_id, "--backbone", pretrain_id, *common],
-        "probe": ["probe", pretrain_id, "--on", transfer_id, *common],
-        "judge": ["judge", pretrain_id, "--on", transfer_id, "--quiet", *common[:2], "--work-dir", str(work_dir)],
-    }
-    trainings.run(f"{seed} {pretrain_id}, {transfer_id}", arguments[experiments.command_of(transfer_id)] + place)
+        "transfer": ["transfer", transfer_id, "--backbone", backbone, *common],
+        "probe": ["probe", backbone, "--on", transfer_id, *common],
+        "judge": ["judge", backbone, "--on", transfer_id, "--quiet", *common[:2], "--work-dir", str(tests_dir)],
+    }[experiments.command_of(transfer_id)]
+    return [*arguments, "--data", str(data)] if data else arguments

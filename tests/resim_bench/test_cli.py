@@ -372,12 +372,13 @@ def units(monkeypatch, make_record, tmp_path):
     seeds = []
     metrics = {pair: one.metrics for one in tables.load_tables().values() for pair in experiments.of_table(one.id)}
 
-    def run(trials, work_dir, data=None):
+    def run(trials, work_dir, data=None, tests_dir=None):
         seeds.extend(dict.fromkeys(seed for _, seed in trials))
+        assert (data is None) == (tests_dir is None)
         for pair, seed in trials:
             for one in (seed, 900):
                 found = dict.fromkeys(metrics.get(pair, ["cells"]), 20.0 + one % 3)
-                record.write(work_dir / "records", make_record(*pair, seeds=(one, one), metrics=found))
+                record.write((tests_dir or work_dir) / "records", make_record(*pair, seeds=(one, one), metrics=found))
 
     monkeypatch.setattr("resim_bench.harness.parallel.run", run)
     monkeypatch.setattr("resim_bench.data.scenes.write", lambda root, **counts: root)
@@ -400,10 +401,17 @@ def test_a_study_goes_on_where_it_stopped_and_keeps_its_records(units, tmp_path,
     assert cli.main(["study", "mini"]) == 0 and units == seeds, "all have run: the table alone"
 
 
-def test_a_study_on_other_data_keeps_nothing(units, tmp_path, capsys):
-    assert cli.main(["study", "photos-cards", "--data", "blood", "--units", "2"]) == 0
-    assert units == [1, 2] and not (tmp_path / "kept").exists()
-    assert "6 of 6 rows have run" in capsys.readouterr().out
+def test_a_study_on_other_data_keeps_nothing_and_has_a_place_of_its_own(units, tmp_path, capsys):
+    """Two folders of a name do not meet, and what the plan's own data gave stays."""
+    work, name = tmp_path / "work", "-".join(tmp_path.parts[1:])
+    for folder in ("blood", "cells"):
+        data = str(tmp_path / folder / "VOCdevkit")
+        assert cli.main(["study", "photos-cards", "--data", data, "--units", "2", "--work-dir", str(work)]) == 0
+        records = work / "on" / f"{name}-{folder}-VOCdevkit" / "records"
+        out = capsys.readouterr().out
+        assert "6 of 6 rows have run" in out and f"photos-cards: records are in {records}\n" in out
+        assert len(evidence.read_all(records)) == (2 + 1) * 6, "two seeds, and the one that nobody asked for"
+    assert units == [1, 2, 1, 2] and not (tmp_path / "kept").exists() and not (work / "records").exists()
 
 
 def test_controls_run_two_trials_of_a_row_at_a_time_beside_what_the_study_kept(units, tmp_path, capsys):

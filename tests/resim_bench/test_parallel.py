@@ -27,6 +27,7 @@ SCRIPT = """
     import json, os, pathlib, sys, time
     folder, verb, id = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     name = "-".join([verb, id, *sys.argv[5:6]]) if verb == "transfer" else f"{verb}-{id}"
+    name = name.replace("/", "_")
     (folder / "began").open("a").write(name + chr(10))
     print(f"working on {name}")
     if (folder / "fails").exists() and (folder / "fails").read_text() == name:
@@ -69,13 +70,30 @@ def test_each_has_the_seed_one_thread_and_continues(folder, monkeypatch):
     assert facts["arguments"] == [*wanted.split(), str(folder / "work"), "--resume"]
 
 
-def test_other_data_are_the_transfers(folder):
-    parallel.run(with_seed(3), folder / "work", Path("blood"))
-    of_transfer, of_recipe = (
-        json.loads((folder / f"{name}.json").read_text())["arguments"]
-        for name in ("transfer-mini-voc-full-mini-random", "pretrain-mini-random")
-    )
-    assert of_transfer[-2:] == ["--data", "blood"] and "--data" not in of_recipe
+def test_other_data_are_the_transfers_and_have_a_place_of_their_own(folder):
+    """The backbones are those of the work directory, and what the protocol's data gave there stays."""
+    parallel.run(with_seed(3), folder / "work", Path("blood"), folder / "tests")
+    backbone = folder / "work/pretrain/mini-random/seed-3/backbone.safetensors"
+    of = ["--pretrain-seed", "3", "--seed", "3", "--work-dir", str(folder / "tests"), "--resume", "--data", "blood"]
+    for name, wanted in {
+        f"transfer-mini-voc-full-{backbone}".replace("/", "_"): [
+            "transfer",
+            "mini-voc-full",
+            "--backbone",
+            str(backbone),
+            *of,
+        ],
+        "pretrain-mini-random": [
+            "pretrain",
+            "mini-random",
+            "--seed",
+            "3",
+            "--work-dir",
+            str(folder / "work"),
+            "--resume",
+        ],
+    }.items():
+        assert json.loads((folder / f"{name}.json").read_text())["arguments"] == wanted
 
 
 def test_probes_and_readings_are_run_by_their_commands(folder):

@@ -9,10 +9,10 @@ from resim_bench.experiments import ROOT
 DOCS = ROOT / "docs"
 SHOWN = "mini"  # the edition that the README and the figures show: the last one that has run
 RAN = [study for study in tables.load_studies().values() if (tables.RECORDS / f"{study.id}.jsonl").exists()]
-LATER = {tables.load_tables()[study.table].earlier for study in RAN}  # whose AP stands beside a later edition's
+BESIDE = "mini-first"  # no table of its own: its AP stands beside the second edition's
 
 
-@pytest.mark.parametrize("table", [study.table for study in RAN if study.table not in LATER])
+@pytest.mark.parametrize("table", [study.table for study in RAN if study.table != BESIDE])
 def test_the_table_of_the_findings_is_that_of_the_records(table):
     pages = [(DOCS / page).read_text() for page in ("findings.md", "controls.md")]
     assert sum(tables.report([tables.RECORDS], [table], "markdown") in page for page in pages) == 1

@@ -73,24 +73,14 @@ def test_each_has_the_seed_one_thread_and_continues(folder, monkeypatch):
 def test_other_data_are_the_transfers_and_have_a_place_of_their_own(folder):
     """The backbones are those of the work directory, and what the protocol's data gave there stays."""
     parallel.run(with_seed(3), folder / "work", Path("blood"), folder / "tests")
-    backbone = folder / "work/pretrain/mini-random/seed-3/backbone.safetensors"
-    of = ["--pretrain-seed", "3", "--seed", "3", "--work-dir", str(folder / "tests"), "--resume", "--data", "blood"]
+    backbone = str(folder / "work/pretrain/mini-random/seed-3/backbone.safetensors")
+    of_recipe = ["--seed", "3", "--work-dir", str(folder / "work"), "--resume"]
+    of_transfer = ["--pretrain-seed", "3", "--seed", "3", "--work-dir", str(folder / "tests"), "--resume"]
     for name, wanted in {
-        f"transfer-mini-voc-full-{backbone}".replace("/", "_"): [
-            "transfer",
-            "mini-voc-full",
-            "--backbone",
-            str(backbone),
-            *of,
-        ],
-        "pretrain-mini-random": [
-            "pretrain",
-            "mini-random",
-            "--seed",
-            "3",
-            "--work-dir",
-            str(folder / "work"),
-            "--resume",
+        "pretrain-mini-random": ["pretrain", "mini-random", *of_recipe],
+        f"transfer-mini-voc-full-{backbone.replace('/', '_')}": [
+            *("transfer", "mini-voc-full", "--backbone", backbone),
+            *(*of_transfer, "--data", "blood"),
         ],
     }.items():
         assert json.loads((folder / f"{name}.json").read_text())["arguments"] == wanted

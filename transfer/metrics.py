@@ -253,7 +253,7 @@ def _coco_annotations(detections: Detections, side: Truth | Found, place: str, *
         corner, opposite = np.split(side.box.astype(np.float64), 2, axis=1)
         outlines = np.concatenate([corner, opposite - corner], axis=1).tolist()
     elif side.mask is None:
-        raise UserError("there are no masks to measure: ask for boxes alone, by kinds=['box']")
+        raise UserError("there are no masks to measure")
     else:
         sizes = detections.images.sizes[side.image].tolist()
         outlines = [as_coco(code, size) for code, size in zip(side.mask, sizes, strict=True)]

@@ -43,6 +43,8 @@ _UNREAD = {
     "log_processor": "default_hooks.logger",
     "custom_imports": "the config's file",
 }
+# Decides what a test sees beside others, and is in no summary.
+_FIXED = ("test_dataloader.batch_size", "test_dataloader.sampler")
 
 
 # Settings that came after the first records, and what was so before: as such they are in no summary.
@@ -54,6 +56,9 @@ def _set_by(cfg: Config) -> dict[str, str]:
     found = dict(_SET_BY)
     if "data_root" in cfg.test_evaluator:
         found["test_evaluator.data_root"] = "--data"
+    default = cfg.train_dataloader.dataset.type == "COCOFolder" and "folder" not in cfg.test_evaluator
+    if "data_root" in cfg.test_evaluator and not default:
+        found["test_evaluator.folder"] = "train_dataloader.dataset.type"
     if has_masks(cfg):
         found["model.roi_head.mask_head.num_classes"] = "classes"
     if cfg.init_neck:  # a hook without it is not of another protocol
@@ -94,6 +99,8 @@ def load(transfer_id: str, options: dict | None = None) -> Config:
         for place, instead in _UNREAD.items():
             if f"{key}.".startswith(f"{place}."):
                 raise UserError(f"{key} changes nothing in a transfer: change {instead} instead")
+        if f"{key}.".startswith(tuple(f"{place}." for place in _FIXED)):
+            raise UserError(f"{key} belongs to the protocol and to no record: leave it out")
         settings.check_kind(key, before, value)
     iterations = cfg.max_iters
     merge_options(cfg, options)
@@ -138,6 +145,7 @@ def resolve(cfg: Config, *, data, classes, seed: int, backbone, world_size: int 
         "test_scale": cfg.test_scale,
         "--backbone": str(backbone),
         "--data": str(data),
+        "train_dataloader.dataset.type": cfg.train_dataloader.dataset.type,
         "--seed": seed,
         "classes": list(classes),
     }

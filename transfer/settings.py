@@ -33,7 +33,7 @@ from transfer.hooks import RECOMPUTED
 from transfer.metrics import COCO_EVALUATORS, COCO_KINDS
 
 _Size = Annotated[tuple[Pixels, Pixels], Strict(False)]
-_SCALE = says("a number above 0, or width and height in pixels, such as (1333,800); no side is above 16384")
+_SCALE = says("width and height in pixels, such as (1333,800); no side is above 16384")
 _SCALES = says("pairs of pixels, such as [(1333,640),(1333,800)]")
 
 
@@ -143,13 +143,14 @@ class Model(Open):
     """The detector."""
 
     backbone: Backbone
+    neck: Open | None = None
     roi_head: RoIHead
 
 
 class Data(Open):
     """A split, and how it is read."""
 
-    type: accepts(_is_folder, "VOCFolder, COCOFolder, or a data set like them that the config imports")
+    type: accepts(_is_folder, "VOCFolder, COCOFolder, COCOSupercategories, or another that the config imports")
     pipeline: Annotated[list[Typed], Strict(False), says("transforms, each with its type")]
 
 
@@ -224,7 +225,7 @@ class Protocol(Open):
     max_iters: Whole
     precise_bn_iters: Natural
     scales: Annotated[list[_Size], Field(min_length=1), Strict(False), _SCALES]
-    test_scale: Annotated[_Size | Annotated[Positive, Field(le=16_384)], _SCALE]
+    test_scale: Annotated[_Size, _SCALE]
     fraction: Annotated[float, Field(strict=True, gt=0, le=1), says("a number above 0 and at most 1")]
     backbone: Text | None
     init_neck: Flag
@@ -263,7 +264,9 @@ class Protocol(Open):
         if self.recompute == "res5" and self.model.roi_head.shared_head is None:
             raise ValueError("recompute is res5, and the model has no res5 of regions: give blocks or nothing")
         if "mask" in getattr(self.test_evaluator, "kinds", ()) and self.model.roi_head.mask_head is None:
-            raise ValueError("test_evaluator.kinds has mask, and the model has no mask head: give kinds=[box]")
+            raise ValueError("model.roi_head.mask_head is none, and the test measures masks: leave it as it is")
+        if self.init_neck and self.model.neck is None:
+            raise ValueError("init_neck is True, and the model has no neck to load: leave it out")
         return self
 
 

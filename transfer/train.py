@@ -65,7 +65,8 @@ def run(
         surveys = data_set.surveys(root, masks)
     chosen = dict(data=root, classes=facts["classes"], seed=seed, backbone=backbone)
     resolved = protocols.resolve(cfg, world_size=world_size, **chosen)
-    canonical = protocols.resolve(protocols.load(transfer_id), **chosen)
+    shipped = protocols.load(transfer_id)
+    canonical = protocols.resolve(shipped, **chosen)
     protocol = protocols.summary(resolved)
 
     sha256 = backbone_file.digest(backbone)
@@ -107,7 +108,7 @@ def run(
                 "protocol": protocol,
                 "overrides": runs.plain(cfg_options or {}),
                 "deviations": protocols.deviations(protocols.summary(canonical), protocol)
-                | _data_deviations(cfg.expected_data, facts),
+                | _data_deviations(shipped.expected_data, facts),
                 "data": facts,
                 "images_per_process": cfg.total_batch // world_size,
                 "survey": {split: survey.facts() for split, survey in zip(("train", "test"), surveys, strict=True)},

@@ -225,6 +225,13 @@ def test_photographs_train_and_are_tested_by_supercategory(transfer_id, tmp_path
         train, test = (DATASETS.build(cfg[f"{split}_dataloader"].dataset) for split in ("train", "test"))
     assert train.metainfo["classes"] == test.metainfo["classes"] == ("cold", "warm")
     assert cfg.test_evaluator.folder == cfg.test_dataloader.dataset.type == type(test).__name__
+    by_category = {f"{split}_dataloader.dataset.type": "COCOFolder" for split in ("train", "test")}
+    assert resolved(transfer_id, by_category).test_evaluator.folder == "COCOFolder"
+    by_supercategory = dict.fromkeys(by_category, "COCOSupercategories")
+    other = resolved("coco-1x", by_supercategory)
+    assert other.test_evaluator.folder == "COCOSupercategories"
+    changed = protocols.deviations(protocols.summary(resolved("coco-1x")), protocols.summary(other))
+    assert changed == {"metric.folder": [None, "COCOSupercategories"]}
     metric = METRICS.build(cfg.test_evaluator)
     metric.dataset_meta = test.metainfo
     found = [

@@ -50,7 +50,6 @@ REFUSED = {  # what the command line has: what the sentence says behind "SETTING
     "precise_bn_iters=1.5": NATURAL,
     "train_dataloader.num_workers=-1": NATURAL,
     "test_dataloader.num_workers=-1": NATURAL,
-    "test_dataloader.batch_size=0": WHOLE,
     "optim_wrapper.optimizer.lr=-1": "give a number above 0",
     "optim_wrapper.optimizer.lr=nan": "give a finite number",
     "default_hooks.logger.interval=0": WHOLE,
@@ -110,7 +109,8 @@ REFUSED = {  # what the command line has: what the sentence says behind "SETTING
     "scales=(128,48)": "give pairs of pixels",
     "test_scale=(1e30,5)": "no side is above 16384",
     "test_scale=99999999": "no side is above 16384",
-    "test_scale=(0,5)": "give a number above 0, or width and height",
+    "test_scale=(0,5)": "give width and height in pixels",
+    "test_scale=96": "give width and height in pixels",
     "optim_wrapper.optimizer=5": OWN,
     "optim_wrapper.optimizer.momentum=2": SHARE,
     "optim_wrapper.optimizer.weight_decay=-1": "give a number of at least 0",
@@ -132,6 +132,9 @@ SENTENCES = {
     "norm_cfg.type=BN": "changes nothing in a transfer: change the norm_cfg of each part of model instead",
     "train_pipeline.2.scales=[(9,9)]": "change train_dataloader.dataset.pipeline instead",
     "val_dataloader=None": "val_dataloader changes nothing",
+    "test_dataloader.batch_size=8": "test_dataloader.batch_size belongs to the protocol and to no record: leave it out",
+    "test_dataloader.sampler.shuffle=True": "test_dataloader.sampler.shuffle belongs to the protocol",
+    "init_neck=True": "init_neck is True, and the model has no neck to load: leave it out",
     "default_hooks.checkpoint.interval=5": "default_hooks.checkpoint.interval changes nothing",
     "test_evaluator.type=COCOAveragePrecision": "VOCFolder is tested by VOCAveragePrecision",
     "train_dataloader.dataset.type=COCOFolder": "is COCOFolder and that of test_dataloader VOCFolder",
@@ -150,7 +153,6 @@ LEGAL = {
     "model.backbone.init_cfg=None": None,
     "optim_wrapper.type=AmpOptimWrapper": "AmpOptimWrapper",
     "test_scale=(128,64)": (128, 64),
-    "test_scale=96": 96,
     "param_scheduler.1.milestones=[50]": [50],
     "model.test_cfg.rcnn.score_thr=0": 0,
 }
@@ -198,8 +200,8 @@ def test_masks_are_tested_where_there_is_a_mask_head():
     assert protocols.load("coco-1x", changes).test_evaluator.kinds == ["box"]
     with pytest.raises(UserError, match="test_evaluator.kinds is \\['boxes'\\]: give one or more of box, mask"):
         protocols.load("coco-1x", {"test_evaluator": {"kinds": ["boxes"]}})
-    with pytest.raises(UserError, match="no mask head: give kinds"):
-        protocols.load("coco-1x", {"model.roi_head.mask_head": None})
+    with pytest.raises(UserError, match="mask_head is none, and the test measures masks: leave it as it is"):
+        load("model.roi_head.mask_head=None", "coco-1x")
     protocols.load("coco-1x", changes | {"model.roi_head.mask_head": None})
 
 

@@ -3,8 +3,9 @@
 Paper: none; it asks of the pyramid and of masks what `make mini-study` asks of C4.
 Run: resim-bench transfer mini-coco-1x --backbone mini-resim-fpn --data data/mini/coco
 Expect: what the pilot in docs/findings.md found.
-Widths are a quarter of coco-1x's, and what is in pixels an eighth, as 96 px are of 800: anchors of 4, 8, 16, 32 and 64
-px on P2 to P6; regions below 14 px lie on P2, below 28 on P3, below 56 on P4, and the others on P5 (`finest_scale`).
+Widths are a quarter of coco-1x's, the mask head's an eighth, and what is in pixels an eighth, as 96 px are of 800:
+anchors of 4, 8, 16, 32 and 64 px on P2 to P6; regions below 14 px lie on P2, below 28 on P3, below 56 on P4, and the
+others on P5 (`finest_scale`).
 C2 to C4 have stride 4, as in pre-training, and C5 has 8, so that P2 to P6 have strides 4, 4, 4, 8 and 16: coco-1x's own
 rules would give P2 to P4 the same anchors and put every region on P2. Nine in ten objects have 13 to 44 px: anchors
 find them on P4 and P5, and their regions lie a level or two below, as in coco-1x.

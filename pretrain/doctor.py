@@ -17,7 +17,7 @@ from pretrain.bench.step import samples
 from pretrain.data import TwoViews
 from pretrain.losses import info_nce
 from pretrain.pooling import prroi_pool
-from resim_bench import experiments
+from resim_bench import backbone, experiments
 from resim_bench.data import photographs
 from resim_bench.harness import launch
 from resim_bench.harness.runner import loader_workers
@@ -40,7 +40,7 @@ TINY = {  # a step of RECIPE in a moment
 
 def trained(folder: Path) -> Path:
     """The backbone that the short run leaves in the doctor's folder."""
-    return folder / "pretrain" / "whole" / "pretrain" / RECIPE / "seed-0" / "backbone.safetensors"
+    return backbone.path(folder / "pretrain" / "whole", RECIPE, seed=0)
 
 
 def checks(folder: Path) -> Iterator[Check]:

@@ -65,8 +65,7 @@ def run(readings_id: str, backbone: Path, *, data: Path | None = None, work_dir:
     sha256 = backbone_file.digest(backbone)
     claim = {"transfer": readings_id, "protocol": of_config, "seed": seed, "backbone": sha256, "data": facts}
     names = provenance["id"], readings_id, seed, seed
-    output = record.path(Path(work_dir) / "records", *names)
-    run_dir = Path(work_dir) / "readings" / output.relative_to(Path(work_dir) / "records").with_suffix("")  # never made
+    output, run_dir = record.places(work_dir, "readings", *names)  # the latter is never made
     if runs.is_finished(run_dir, claim, output, resume=False, made_by=lambda: record.claim_of(output)):
         console.say(f"{names[0]} has {readings_id} already: {output}")
         return output

@@ -5,8 +5,8 @@
      "transfer": {"id", "seed", "protocol", "overrides", "deviations", "data"},
      "metrics": {"AP": …, "AP50": …, "AP75": …},       unrounded, in per cent; of COCO "box_AP" … "mask_AP75"; of voc-*
                                                        also "printed_AP" …, of detections as Detectron2 rounds them
-     "detail": {"box": {"by_iou": …, "by_class": …}},  the same AP in parts, as `transfer.metrics` has it; of COCO also
-                                                       "by_size" and "recall", and "mask"
+     "detail": {"box": {"by_iou": …, "by_class": …},   the same AP in parts, as `transfer.metrics` has it; of COCO also
+                "errors": {"box": {"0.5": …}}},        "by_size" and "recall", and "mask"; and what errors cost of it
      "detections": {"file", "sha256"},                 beside the record, for `resim-bench score`
      "versions": {package: version}, "commit": …, "device": …, "seconds": …, "finished": ISO-8601, UTC}
 
@@ -62,6 +62,12 @@ def path(root, pretrain_id: str, transfer_id: str, pretrain_seed: int, transfer_
     """Where the record of a trial stands below `root`."""
     name = f"pretrain-{pretrain_seed}_transfer-{transfer_seed}.json"
     return Path(root) / pretrain_id / transfer_id / name
+
+
+def places(work_dir, room: str, *names) -> tuple[Path, Path]:
+    """Where the record of a trial stands, and where the run that leaves it goes, in the `room` of a work directory."""
+    output = path(Path(work_dir) / "records", *names)
+    return output, Path(work_dir) / room / output.relative_to(Path(work_dir) / "records").with_suffix("")
 
 
 def key(record: dict) -> tuple[str, str, int, int]:

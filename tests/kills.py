@@ -1,6 +1,6 @@
 """What SIGKILL leaves behind: every command is killed at each of its points, started again, and compared.
 
-    python -m tests.kills                   all points of all commands (about half an hour on one core)
+    python -m tests.kills                   all points of all commands (docs/runs.md)
     python -m tests.kills --few             one point of each kind
     python -m tests.kills pretrain import   of these commands
 

@@ -104,26 +104,28 @@ def _uncollected():
 def _load(found: Gathered, file: Path) -> dict[str, list]:
     """The three lists of the file; empty ones where it is none."""
     names = "images", "annotations", "categories"
-    kind, read = "annotation files that cannot be read", None
+    kind, nothing = "annotation files that cannot be read", {name: [] for name in names}
     try:
         content = files.read(file)
         found.annotations.append(hashlib.sha256(content).digest())
         read = json.loads(content)
-        problem = "" if isinstance(read, dict) else "it is no object with images, annotations and categories"
     except FileNotFoundError:
-        problem = None
         found.survey.fault(kind, file.name, f"there is no {file}: {HOW_TO_GET}")
+        return nothing
     except (OSError, ValueError, RecursionError) as error:
-        problem = None
         why = getattr(error, "strerror", None) or error
         found.survey.fault(kind, file.name, f"cannot read {file}, perhaps it is cut short ({why}): get it again")
-    lists = {name: read.get(name) if isinstance(read, dict) else None for name in names}
-    if problem == "":
-        lacking = [name for name, entries in lists.items() if not isinstance(entries, list)]
-        problem = f"it has no list of {lacking[0]}" if lacking else "" if lists["images"] else "it names no image"
+        return nothing
+    lists = {name: read[name] for name in names if isinstance(read.get(name), list)} if isinstance(read, dict) else {}
+    problems = {
+        "it is no object with images, annotations and categories": not isinstance(read, dict),
+        **{f"it has no list of {name}": name not in lists for name in names},
+        "it names no image": not lists.get("images"),
+    }
+    problem = next((problem for problem, there in problems.items() if there), None)
     if problem:
         found.survey.fault(kind, file.name, f"{file} is not in COCO's format ({problem}): repair or replace it")
-    return {name: entries if isinstance(entries, list) else [] for name, entries in lists.items()}
+    return nothing | lists
 
 
 class _ById(dict):

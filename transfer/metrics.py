@@ -47,11 +47,12 @@ class Measured(NamedTuple):
     Attributes:
         metrics: the headline numbers, by name.
         detail: of each kind (`box`, `mask`) the same AP `by_iou` ("50" … "95"), `by_class`, and COCO's `by_size` and
-            `recall` (AR by detections an image, and by size). What no object counts for is left out.
+            `recall` (AR by detections an image, and by size). What no object counts for is left out. And `errors`, of
+            each kind what `errors.analysis` says, by IoU.
     """
 
     metrics: dict[str, float]
-    detail: dict[str, dict[str, dict[str, float]]]
+    detail: dict[str, dict[str, dict]]
 
 
 def measure(detections: Detections) -> Measured:

@@ -7,6 +7,7 @@ import numpy as np
 from resim_bench import record
 from resim_bench.errors import UserError, one_line
 from resim_bench.harness import runs
+from resim_bench.machine.estimate import aligned
 from resim_bench.record import ERRORS
 from transfer import settings
 from transfer.detections import SUFFIX, Detections, read
@@ -27,7 +28,7 @@ def score(file: Path) -> tuple[str, bool]:
     measured = measure(detections)
     tables = _headline(measured), _by_iou(measured), _by_class(measured, detections), _errors(measured)
     verdict, equal = _compared(measured, entry)
-    parts = [_title(detections, what), *("\n".join(_aligned(table)) for table in tables), verdict]
+    parts = [_title(detections, what), *("\n".join(aligned(table)) for table in tables), verdict]
     return "\n\n".join(parts) + "\n", equal
 
 
@@ -117,15 +118,6 @@ def _of_kinds(measured: Measured) -> dict[str, dict]:
 
 def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
-
-
-def _aligned(table: list[list[str]]) -> list[str]:
-    """The lines of a table: names to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in table
-    ]
 
 
 def _compared(measured: Measured, entry: dict | None) -> tuple[str, bool]:

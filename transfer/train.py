@@ -53,8 +53,7 @@ def run(
     cfg = protocols.load(transfer_id, cfg_options)
     provenance = _check_backbone(cfg, backbone, transfer_id)
     names = provenance["id"], transfer_id, provenance["seed"], seed
-    output = record.path(Path(work_dir) / "records", *names)
-    run_dir = Path(work_dir) / "transfer" / output.relative_to(Path(work_dir) / "records").with_suffix("")
+    output, run_dir = record.places(work_dir, "transfer", *names)
     data_set, masks = protocols.data_set(cfg), protocols.has_masks(cfg)
     root, surveys = Path(data or cfg.data_root), []
     if output.is_file() and not root.exists():  # its data are away: nothing is left to do that would need them

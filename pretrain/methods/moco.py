@@ -198,17 +198,14 @@ class MoCo(Method):
             embedding, maps = self.encoder_q(normalise(query).to(precision))
         with self._full_precision(query):
             own = keys.embedding[first : first + len(query)]
-            losses, right = self._against(embedding.to(precision), own, self.queue)
+            pairs = F.normalize(embedding.to(precision), dim=1), F.normalize(own, dim=1)
+            losses, right = info_nce(*pairs, self.queue, self.temperature)
             results = {
                 "loss_instance": self.instance_weight * share * losses.mean(),
                 "top1_instance": share * right.float().mean(),
             }
             maps = {name: m.to(precision) for name, m in maps.items()}
             return results | self.local_losses(maps, keys, windows, first)
-
-    def _against(self, query: Tensor, key: Tensor, queue: Tensor) -> tuple[Tensor, Tensor]:
-        """`info_nce` of queries `(N, D)` and their keys of any length against a queue."""
-        return info_nce(F.normalize(query, dim=1), F.normalize(key, dim=1), queue, self.temperature)
 
     def local_keys(self, maps: dict[str, Tensor], windows: dict[str, Windows]) -> dict:
         """What the maps of queries are compared with, of the key views' maps."""

@@ -147,7 +147,7 @@ def slots(jobs: Iterable[schedule.Job], measurements: dict[Run, Measured], machi
 
 def measured(run: Run, measure: Callable[..., Measured], **options) -> Measured:
     """`measure(run.id, **options)` in a fresh process, whose peak memory is its own, and in silence."""
-    print(f"probing {run.id}", file=sys.stderr, flush=True)
+    print(f"measuring {run.id}", file=sys.stderr, flush=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=die_quietly) as pool:
         return pool.submit(_silently, measure, run.id, options).result()

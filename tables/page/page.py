@@ -356,7 +356,7 @@ def _errors(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
     lines = frame[(frame.table == table.id) & (frame.costed > 0)]
     blocks: dict[str, list[dict[str, Any]]] = {}
     for line in lines.itertuples():
-        label = line.name.removesuffix(f" ({line.group})")
+        label = layout.within_group(line)
         for iou, costs in line.costs.items():
             block = blocks.setdefault(errors.heading(line, iou), [])
             block.append({"label": label, "means": [costs[name][0] for name in ERRORS], "trials": line.costed})
@@ -380,7 +380,7 @@ def _gains(table: Table, frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
         if line.label.startswith(paper.method) and line.by_iou and base:
             title = ", ".join(filter(None, (line.group, line.heading)))
             gain = [(float(iou) / 100, mean - base[iou][0]) for iou, (mean, _) in line.by_iou.items() if iou in base]
-            found.setdefault(title, {})[line.name.removesuffix(f" ({line.group})")] = gain
+            found.setdefault(title, {})[layout.within_group(line)] = gain
     label = f"gain of {paper.method} over {paper.baseline} at each IoU"
     return {
         title: {"names": list(series), "chart": charts.curves(series, f"{title}: {label}", "IoU", zero=True)}

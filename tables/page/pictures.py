@@ -74,17 +74,15 @@ def groups(frame: pd.DataFrame, here: Collection[str]) -> list[Group]:
 
 
 def _group(table: Table, title: str, transfer: str, rows: Sequence, here: Collection[str]) -> Group:
-    kept = {_label(row): {seeds: one for seeds, one in row.detections.items() if one in here} for row in rows}
+    kept = {
+        layout.within_group(row): {seeds: one for seeds, one in row.detections.items() if one in here} for row in rows
+    }
     trials = Counter(seeds for of_row in kept.values() for seeds in of_row)
     seeds = min(trials, key=lambda seeds: (-trials[seeds], seeds), default=(0, 0))
     files = {label: of_row[seeds] for label, of_row in kept.items() if seeds in of_row}
     if len(files) < 2:
         files = {}
     return Group(table.id, title, transfer, seeds, files, tuple(label for label in kept if label not in files))
-
-
-def _label(line) -> str:
-    return line.name.removesuffix(f" ({line.group})")
 
 
 Compared = Sequence[tuple[Group, Comparison | str]]  # a sentence, without a full stop, where nothing can be shown

@@ -68,7 +68,7 @@ def draw_errors(frame: pd.DataFrame, id: str, file: Path) -> None:
     for line in frame[(frame.table == table.id) & (frame.costed > 0)].itertuples():
         iou = min(line.costs, key=float)
         of_row = [line.costs[iou][name] for name in ERRORS[1:]]
-        panels.setdefault(heading(line, iou), {})[_label(line)] = of_row
+        panels.setdefault(heading(line, iou), {})[layout.plain(layout.within_group(line))] = of_row
     if not panels:
         raise UserError(f"{nothing([table])}: run a transfer of the table first")
     draw_bars(panels, [name.replace("_", "\n") for name in ERRORS[1:]], "AP that it costs, per cent", file)
@@ -100,15 +100,13 @@ def _grid(lines: pd.DataFrame) -> list[str]:
         for iou, costs in line.costs.items():
             means, spreads = zip(*(costs[name] for name in COLUMNS), strict=True)
             block = blocks.setdefault(heading(line, iou), [])
-            block.append(["  " + _label(line), *map(layout.one_decimal, means), str(line.costed)])
+            block.append(
+                ["  " + layout.plain(layout.within_group(line)), *map(layout.one_decimal, means), str(line.costed)]
+            )
             if not math.isnan(spreads[0]):
                 block.append(["    ±", *map(layout.one_decimal, spreads), ""])
     rows = [row for heading, block in blocks.items() for row in [layout.plain(heading), *block]]
     return terminal.columned(columns, rows) if rows else []
-
-
-def _label(line) -> str:
-    return layout.plain(line.name.removesuffix(f" ({line.group})"))
 
 
 def heading(line, iou: str) -> str:

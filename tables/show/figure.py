@@ -14,7 +14,13 @@ from tables.show import layout
 from tables.show.layout import plain
 from tables.studies import Study
 
-STYLE: Any = {"svg.hashsalt": "resim-bench", "svg.fonttype": "none", "font.size": 10}  # the same file each time
+STYLE: Any = {
+    "svg.hashsalt": "resim-bench",  # the same file each time
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 PATTERNS = ("", "//", "..", "xx", "--", "oo", "\\\\", "++", "**")
 
 
@@ -104,7 +110,6 @@ def draw_lengths(frame: pd.DataFrame, seconds: Mapping[str, float], file: Path) 
             panel.xaxis.set_major_locator(ticks)
             panel.xaxis.set_major_formatter("{x:g}")
             panel.set_xlabel(f"{unit} of pre-training")
-            panel.spines[["top", "right"]].set_visible(False)
         panels[0].set_ylabel("AP with a frozen backbone, per cent")
         figure.legend(handles=panels[0].get_lines(), loc="outside lower center", ncols=len(methods), frameon=False)
         _save(figure, file)
@@ -137,7 +142,6 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequen
                 )
             panel.set_title(name)
             panel.set_xlabel("iteration")
-            panel.spines[["top", "right"]].set_visible(False)
         lines = panels[0].get_lines()
         figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
         _save(figure, file)
@@ -181,7 +185,6 @@ def draw_readings(frame: pd.DataFrame, file: Path) -> None:
                     values = [found[name] for found in of_method.found]
                     panel.scatter(values, of_method.AP, marker=mark, color=colour, s=26, linewidth=0, label=method)
                 panel.set_xlabel(f"{name}, per cent")
-                panel.spines[["top", "right"]].set_visible(False)
             row[0].set_title(id, loc="left")
             row[0].set_ylabel(f"{transfer}\nAP, per cent")
         handles: dict[str, Any] = {}
@@ -226,7 +229,6 @@ def draw_bars(
             panel.set_title(title, loc="left")
             panel.set_ylabel(unit)
             panel.set_xticks(range(len(names)), names)
-            panel.spines[["top", "right"]].set_visible(False)
         handles = {
             label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
         }
@@ -250,4 +252,3 @@ def _panel(panel, values: dict[str, dict[int, float]]) -> None:
             panel.hlines(sum(of_row.values()) / len(of_row), place - 0.2, place + 0.2, color="C3", zorder=3)
     panel.set_xticks(range(len(values)), [*values])
     panel.set_xlim(-0.5, len(values) - 0.5)
-    panel.spines[["top", "right"]].set_visible(False)

@@ -96,6 +96,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def within_group(line) -> str:
+    """The name of a frame's row where that of its group stands above it."""
+    return line.name.removesuffix(f" ({line.group})")
+
+
 def plain(text: str) -> str:
     """Text whose raised letters (`ReSim-FPN^T`, `AP^bb`) are raised by Unicode, for where there is no markup."""
     return re.sub(r"\^(\w+|†)", lambda raised: raised[1].translate(RAISED), text)

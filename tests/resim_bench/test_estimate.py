@@ -196,6 +196,6 @@ def test_a_probe_runs_in_a_process_of_its_own_in_silence(capfd):
     run_id, options, process = estimate.measured(Run("pretrain", "an-id", 1), tell, data=None)
     assert (run_id, options) == ("an-id", {"data": None}) and process != os.getpid()
     out, err = capfd.readouterr()
-    assert out == "" and err == "probing an-id\n"
+    assert out == "" and err == "measuring an-id\n"
     with pytest.raises(UserError, match="^one sentence$"):
         estimate.measured(Run("pretrain", "wrong", 1), tell)

@@ -53,6 +53,14 @@ class Probe(Schema):
     published: dict[str, Any]
 
 
+USUAL = {"in100": "probe-in100", "mini": "probe-mini", "photos": "probe-caltech101"}  # by an id's data; else IN-1k's
+
+
+def usual(pretrain_id: str) -> str:
+    """The id of the probe that a backbone gets where none is named."""
+    return USUAL.get(pretrain_id.split("-")[0], "probe-in1k")
+
+
 def load(probe_id: str, cfg_options: dict | None = None) -> Config:
     """The config of an id, with options of the command line.
 
@@ -200,8 +208,7 @@ def run(
     sha256 = backbone_file.digest(backbone)
     claim = {"transfer": probe_id, "protocol": protocol, "seed": seed, "backbone": sha256, "data": facts}
     names = provenance["id"], probe_id, provenance["seed"], seed
-    output = record.path(Path(work_dir) / "records", *names)
-    run_dir = Path(work_dir) / "probe" / output.relative_to(Path(work_dir) / "records").with_suffix("")
+    output, run_dir = record.places(work_dir, "probe", *names)
     place = {"run_dir": run_dir, "config": claim, "output": output, "resume": resume}
     done = f"{names[0]} is through {probe_id} already: {output}"
     if runs.is_finished(**place, made_by=lambda: record.claim_of(output)):

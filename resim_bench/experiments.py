@@ -96,16 +96,21 @@ def how_to_get(pretrain_ids: Iterable[str]) -> list[str]:
     middles = [i for i in ids if i != of_recipe(i)]
     whole = [i for i in ids if i not in theirs and i not in middles]
     steps = [f"`make pretrain-{family}`" for family in dict.fromkeys(i.split("-")[0] for i in whole)]
-    steps += [
-        f"`resim-bench pretrain {of_recipe(i)} --cfg-options keep=[{i.partition('@')[2].removesuffix('ep')}]`"
-        for i in middles
-    ]
-    if len(theirs) == 1:
-        steps.append(f"`resim-bench import FILE --as {theirs[0]}`")
-    elif theirs:
+    steps += map(how_to_get_one, middles)
+    if len(theirs) > 1:
         which = ", ".join(theirs) if len(theirs) < 3 else f"{len(theirs)} released backbones"
-        steps.append(f"`resim-bench import` ({which})")
-    return steps
+        return [*steps, f"`resim-bench import` ({which})"]
+    return [*steps, *map(how_to_get_one, theirs)]
+
+
+def how_to_get_one(pretrain_id: str, seed: int = 0) -> str:
+    """The command, in backticks, that makes or imports this backbone."""
+    if pretrain_id.startswith("given-"):
+        return f"`resim-bench import FILE --as {pretrain_id}`"
+    recipe, _, epoch = pretrain_id.partition("@")
+    of_seed = f" --seed {seed}" if seed else ""
+    keeping = f" --cfg-options keep=[{epoch.removesuffix('ep')}]" if epoch else ""
+    return f"`resim-bench pretrain {recipe}{of_seed}{keeping}`"
 
 
 def pretrain_ids() -> dict[str, Path]:

@@ -4,7 +4,6 @@ import functools
 import importlib.metadata
 import itertools
 import json
-import pathlib
 import platform
 import subprocess
 import sys
@@ -128,7 +127,7 @@ def _bench_growth():
     yield from growth.rows()
     yield metric.growth()
     with tempfile.TemporaryDirectory() as folder:
-        make = functools.partial(over_records, pathlib.Path(folder))
+        make = functools.partial(over_records, Path(folder))
         yield timing.grow("tables", make, (50, 500, 5000), "records", expected=1)
 
 

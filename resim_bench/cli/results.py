@@ -1,6 +1,5 @@
 """Commands about what came out: ids, tables, figures, records."""
 
-import os
 import statistics
 import sys
 import textwrap
@@ -9,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from resim_bench import evidence, experiments, record
-from resim_bench.cli.trainings import backbone_file, generate_scenes
+from resim_bench.cli.trainings import existing_backbone, generate_scenes
 from resim_bench.errors import UserError
 from resim_bench.harness import runs, trace
 
@@ -108,7 +107,7 @@ VIEWED = ("mini-moco-v2", "mini-resim-c4", "mini-random")  # on the page where n
 
 def _correspondence(args):
     """What the named backbones take for the same place, or those of mini; None, without torch, where there are none."""
-    files = [_existing(name, args.work_dir) for name in args.backbone] or _viewed(args.work_dir)
+    files = [existing_backbone(name, args.work_dir, seed=0) for name in args.backbone] or _viewed(args.work_dir)
     if not files:
         return None
     from pretrain import correspondence
@@ -116,14 +115,6 @@ def _correspondence(args):
 
     generate_scenes([str(backbone.load(file)[1].get("id")) for file in files], data=None)
     return correspondence.find(list(dict.fromkeys(files)))
-
-
-def _existing(name: str, work_dir: Path) -> Path:
-    file = backbone_file(name, work_dir, seed=0)
-    if not file.is_file() and os.sep not in name:
-        steps = " and ".join(experiments.how_to_get([file.parts[-3]]))
-        raise UserError(f"no backbone yet for {file.parts[-3]} with seed 0: run {steps} first, or name a file")
-    return file
 
 
 def _viewed(work_dir: Path) -> list[Path]:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from resim_bench import experiments
-from resim_bench.cli.trainings import backbone_file, generate_scenes
+from resim_bench.cli.trainings import existing_backbone, generate_scenes
 from resim_bench.errors import UserError
 
 BACKBONE = "backbone:"  # before an id that is a recipe's, too
@@ -45,7 +45,7 @@ def _sheet(args, options: dict):
 
         name = what.removeprefix(BACKBONE)
         generate_scenes([name], args.data)
-        return pretrain.show.backbone(backbone_file(name, args.work_dir, seed=0), **options)
+        return pretrain.show.backbone(existing_backbone(name, args.work_dir, seed=0), **options)
     if ending != ".py" and (os.sep in what or os.path.exists(what)):
         raise UserError(f"{what} cannot be shown: give an id, a record, a backbone's file or a folder of images")
     chosen = what if ending == ".py" else experiments.select_one(what, [*recipes, *protocols])

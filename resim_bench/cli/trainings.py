@@ -16,9 +16,7 @@ def pretrain_ids(args) -> None:
 
     own = args.id.endswith(".py")
     selected = [args.id] if own else experiments.select(args.id, experiments.pretrain_ids())
-    each = train.options_of_each(selected, args.cfg_options)
-    for pretrain_id, cfg_options in each.items():
-        train.load_recipe(pretrain_id, cfg_options)  # wrong options are said before a minute of scenes
+    each = train.options_of_each(selected, args.cfg_options)  # wrong ones are said before a minute of scenes
     generate_scenes(selected, args.data, args.launcher)
     for pretrain_id, cfg_options in each.items():
         for seed in _seeds(args):
@@ -32,25 +30,27 @@ def transfer_id(args) -> None:
     if backbones:
         from transfer import train
 
+        generate_scenes([chosen], args.data, args.launcher)
         for path in backbones:
             for seed in _seeds(args):
                 train.run(chosen, path, seed=seed, **_options(args))
     if missing:
+        if len(missing) == 1:
+            raise _missing(missing[0], args.pretrain_seed)
         steps = " and ".join(experiments.how_to_get(missing))
         raise UserError(f"no backbone yet for {', '.join(missing)}: run {steps} first")
 
 
 SCENES, OBJECTS = Path("data/mini"), Path("data/mini-objects")
-PROBES = {"in100": "probe-in100", "mini": "probe-mini", "photos": "probe-caltech101"}  # by the id's data; else IN-1k's
 
 
 def probe_features(args) -> None:
     """Train linear classifiers on a backbone, one per trial, and record their accuracy."""
     from pretrain import linear
+    from resim_bench import backbone
 
-    file = backbone_file(args.backbone, args.work_dir, args.pretrain_seed)
-    usual = PROBES.get(Path(args.backbone).name.split("-")[0], "probe-in1k")
-    chosen = experiments.select_one(args.on or usual, experiments.probe_ids())
+    file = existing_backbone(args.backbone, args.work_dir, args.pretrain_seed)
+    chosen = experiments.select_one(args.on or linear.usual(backbone.load(file)[1]["id"]), experiments.probe_ids())
     if chosen == "probe-mini" and args.data is None:
         from resim_bench.data import scenes
 
@@ -79,8 +79,7 @@ def judge(args) -> None:
     else:
         kept = [one for one in known if record.key(one) == (id, chosen, args.pretrain_seed, args.pretrain_seed)]
         if not kept:
-            steps = " and ".join(experiments.how_to_get([id]))
-            raise UserError(f"no backbone yet for {id} with seed {args.pretrain_seed}: run {steps} first")
+            raise _missing(id, args.pretrain_seed)
         entry = kept[0]
     if not args.quiet:
         print("\n" + tables.beside(entry, tables.readings(known)), end="")
@@ -121,6 +120,23 @@ def backbone_file(name: str, work_dir: Path, seed: int) -> Path:
         return own
     recipe, *epoch = name.partition("@")
     return backbone.path(work_dir, experiments.select_one(recipe, experiments.pretrain_ids()) + "".join(epoch), seed)
+
+
+def existing_backbone(name: str, work_dir: Path, seed: int) -> Path:
+    """The file that an id stands for, or the file itself.
+
+    Raises:
+        UserError: there is none for an id, and how to get it.
+    """
+    file = backbone_file(name, work_dir, seed)
+    if not file.is_file() and os.sep not in name:
+        raise _missing(file.parts[-3], seed)
+    return file
+
+
+def _missing(id: str, seed: int) -> UserError:
+    of_seed = f" with seed {seed}" if not id.startswith("given-") else ""
+    return UserError(f"no backbone yet for {id}{of_seed}: run {experiments.how_to_get_one(id, seed)} first")
 
 
 HALVES = ("mini", "mini-coco")

@@ -1,6 +1,6 @@
 """Commands about weights from outside and for outside."""
 
-from resim_bench.cli.trainings import backbone_file
+from resim_bench.cli.trainings import existing_backbone
 
 
 def import_weights(args) -> None:
@@ -14,4 +14,4 @@ def export_weights(args) -> None:
     """Write a backbone in the layout of another program."""
     from resim_bench import checkpoints
 
-    print(checkpoints.export(backbone_file(args.backbone, args.work_dir, args.seed), args.target, args.layout))
+    print(checkpoints.export(existing_backbone(args.backbone, args.work_dir, args.seed), args.target, args.layout))

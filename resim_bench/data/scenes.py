@@ -221,12 +221,13 @@ def write(
     complete or not at all. If it already holds these very scenes, nothing is done.
 
     Raises:
-        UserError: `root` holds something else, another process writes it, or an argument is out of range.
+        UserError: `root` holds something else, or another process writes it.
+        ValueError: an argument is out of range.
     """
     root = Path(root)
     counts = dict(zip(STREAMS, (pretrain_images, train_images, test_images), strict=True))
     if seed < 0 or size < 64 or not all(1 <= count <= STREAM_LENGTH for count in counts.values()):
-        raise UserError(f"Scenes need a seed from 0, a size from 64 and 1 to {STREAM_LENGTH} images of each kind.")
+        raise ValueError(f"scenes need a seed from 0, a size from 64 and 1 to {STREAM_LENGTH} images of each kind")
 
     def fill(building: Path) -> None:
         _write_imagefolder(building / "imagefolder", seed, pretrain_images, size)
@@ -268,7 +269,7 @@ def _build(root: Path, recipe: dict, fill: Callable[[Path], None]) -> Path:
         if (root / "scenes.json").is_file() and (root / "scenes.json").read_bytes() == said.encode():
             files.clear_scratch(root)
             return root
-        raise UserError(f"{root} holds something other than these scenes; remove it or name another folder.")
+        raise UserError(f"{root} holds something other than these scenes: remove it, and they are generated anew")
     with files.scratch(root) as scratch:
         building = scratch / "scenes"
         building.mkdir()

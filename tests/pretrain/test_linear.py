@@ -214,8 +214,13 @@ def test_the_command_line_chooses_the_probe_of_the_backbones_data(trunk, tmp_pat
     monkeypatch.setattr(linear, "run", lambda probe_id, file, **_: ran.append(probe_id))
     monkeypatch.setattr(scenes, "write_objects", lambda root: root)
     for name in ("in100-moco-v2", "mini-moco-v2", "photos-random", "given-moco-v2", "in1k-moco-v2-200ep"):
+        file = backbone.path(tmp_path, name, seed=0)
+        backbone.save(file, {"conv1.weight": torch.zeros(1)}, {"id": name})
         assert cli.main(["probe", name, "--work-dir", str(tmp_path)]) == 0
-    assert ran == ["probe-in100", "probe-mini", "probe-caltech101", "probe-in1k", "probe-in1k"]
+        assert cli.main(["probe", str(file)]) == 0 and ran[-1] == ran[-2], "of a file, too"
+    assert ran[::2] == ["probe-in100", "probe-mini", "probe-caltech101", "probe-in1k", "probe-in1k"]
+    assert cli.main(["probe", "random", "--work-dir", str(tmp_path)]) == 2
+    assert "no backbone yet for random with seed 0: run `resim-bench pretrain random` f" in capsys.readouterr().err
     assert cli.main(["probe", str(trunk), "--on", "probe-m*"]) == 0 and ran[-1] == "probe-mini"
     assert cli.main(["probe", str(trunk), "--on", "nope"]) == 2
     assert "known are probe-caltech101, probe-in100, probe-in1k, probe-mini" in capsys.readouterr().err

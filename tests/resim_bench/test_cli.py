@@ -109,18 +109,21 @@ LONG = "x" * 300
         (["train"], "invalid choice: 'train'"),
         (["pretrain", "in100-*"], "there is no image folder data/imagenet"),
         (["transfer", "voc-frozen"], "no backbone yet for in100-moco-v2, .* run `make pretrain-in100` first"),
-        (["transfer", "voc-full", "--backbone", "random"], "no backbone yet for random: run `make pretrain-random`"),
+        (
+            ["transfer", "voc-full", "--backbone", "random"],
+            "random with seed 0: run `resim-bench pretrain random` first",
+        ),
         (["transfer", "voc-frozen", "--backbone", "given-x"], "given-x: run `resim-bench import FILE --as given-x` f"),
         (["import", "nothing.pth", "--as", "given-x"], "there is no checkpoint nothing.pth"),
         (["import", "nothing.pth", "--as", "moco"], "'moco' cannot name imported weights"),
         (["import", "nothing.pth"], "the following arguments are required: --as"),
-        (["export", "random", "x.pkl"], "there is no backbone file work_dirs/pretrain/random/seed-0"),
+        (["export", "random", "x.pkl", "--seed", "2"], "run `resim-bench pretrain random --seed 2` first"),
         (["data", "get"], "data get needs a name: voc, coco or imagenet"),
         (["data", "get", "imagenet"], "ImageNet is given to registered people only"),
         (["data", "get", "cifar"], "'cifar' cannot be downloaded: choose voc or coco"),
         (["tables", "--format", "html"], "there is no format 'html': choose from terminal, markdown, latex, csv"),
         (["transfer", "voc-full", "--backbone", "./nothing.safetensors"], "there is no backbone file nothing"),
-        (["judge", "mini-moco-v2"], "no backbone yet for mini-moco-v2 with seed 0: run `make pretrain-mini` first"),
+        (["judge", "mini-moco-v2"], "for mini-moco-v2 with seed 0: run `resim-bench pretrain mini-moco-v2` first"),
         (["judge", "./nothing"], "there is no backbone file nothing"),
         (["judge", "random", "--on", "voc"], "no id matches 'voc': .*known are readings-mini, readings-voc"),
         (["records", "drop"], "invalid choice: 'drop'"),
@@ -146,8 +149,11 @@ LONG = "x" * 300
         (["show", "nothing.json"], "cannot read the record nothing.json"),
         (["show", "nothing.detections.npz"], "cannot read the detections nothing.detections.npz"),
         (["show", "nothing.py"], "there is no recipe nothing.py"),
-        (["show", "backbone:random"], "there is no backbone file work_dirs/pretrain/random/seed-0"),
-        (["show", "given-moco-v2"], "there is no backbone file work_dirs/pretrain/given-moco-v2/seed-0"),
+        (
+            ["show", "backbone:random"],
+            "no backbone yet for random with seed 0: run `resim-bench pretrain random` first",
+        ),
+        (["show", "given-moco-v2"], "no backbone yet for given-moco-v2: run `resim-bench import FILE --as given-moco"),
         (["show", "in100-moco-v2"], "there is no image folder data/imagenet"),
         (["show", "voc-full"], "the VOC folder data/VOCdevkit does not exist"),
         (["show", "."], ". looks like none of a VOC devkit, a COCO folder, an ImageFolder: say which it is by --as"),
@@ -155,7 +161,10 @@ LONG = "x" * 300
         (["report", "x.htm", "--backbone", "mini-moco-v2"], "x.htm does not end in .html: name the file so"),
         (["report", "--backbone", "nope"], "no id matches 'nope': known are random, "),
         (["report", "--backbone", "./nothing"], "there is no backbone file nothing"),
-        (["report", "--backbone", "random", "--backbone", "x/y"], "with seed 0: run `make pretrain-random` first, or"),
+        (
+            ["report", "--backbone", "random", "--backbone", "x/y"],
+            "with seed 0: run `resim-bench pretrain random` first",
+        ),
         (["study", "*"], r"matches \d+ ids, carry-over, mini-choices"),
         (
             ["study", "mini-first"],
@@ -204,6 +213,16 @@ def test_what_is_missing_is_said_after_what_can_run_has_run(monkeypatch, capsys)
     assert cli.main(["transfer", "voc-frozen", "--trials", "2"]) == 2
     assert ran == [(("voc-frozen", file), 0), (("voc-frozen", file), 1)]
     assert "no backbone yet for in100-resim-c4" in capsys.readouterr().err
+
+
+def test_a_transfer_on_scenes_generates_them(monkeypatch):
+    file, made = backbone.path("work_dirs", "mini-random", 0), []
+    backbone.save(file, {"conv1.weight": torch.zeros(1)}, {"id": "mini-random"})
+    monkeypatch.setattr("transfer.train.run", lambda *args, **kwargs: None)
+    monkeypatch.setattr("resim_bench.data.scenes.write", made.append)
+    argv = ["transfer", "mini-voc-frozen", "--backbone", "mini-random"]
+    assert cli.main([*argv, "--data", "blood"]) == 0 and not made
+    assert cli.main(argv) == 0 and made == [Path("data/mini")]
 
 
 def test_options_reach_the_training(monkeypatch):

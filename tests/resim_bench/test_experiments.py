@@ -45,6 +45,8 @@ def test_how_to_get():
     ]
     assert experiments.how_to_get(["given-a", "given-b"]) == ["`resim-bench import` (given-a, given-b)"]
     assert experiments.how_to_get(["given-a", "given-b", "given-c"]) == ["`resim-bench import` (3 released backbones)"]
+    assert experiments.how_to_get_one("random", seed=3) == "`resim-bench pretrain random --seed 3`"
+    assert experiments.how_to_get_one("mine@5ep") == "`resim-bench pretrain mine --cfg-options keep=[5]`"
 
 
 def test_released_for():

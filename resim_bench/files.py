@@ -43,7 +43,8 @@ def replacing(place: Path) -> Iterator[BinaryIO]:
             os.replace(temporary, place)
         sync_folder(place.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a file system that may only be read
+            temporary.unlink()
         if isinstance(error, OSError) and error.filename in (None, str(temporary)):
             error.filename = str(place)  # a full disk does not say where
         raise

@@ -18,6 +18,7 @@ are taken as they are.
 
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -204,15 +205,38 @@ def _validate(record, name: str) -> None:
                 refuse(f"{side}.deviations.{setting} is not a pair [canonical, run]")
     if not record["metrics"]:
         refuse("metrics is empty")
+    if any(isinstance(value, dict) for value in record["metrics"].values()):
+        refuse("metrics are not numbers by name")
+    _check_detail(record.get("detail", {}), refuse)
+    if not _is(record["transfer"].get("images_per_process", 1), int):
+        refuse("transfer.images_per_process is no whole number")
     for metric, value in (*_leaves(record["metrics"], "metrics"), *_leaves(record.get("detail", {}), "detail")):
         if not _is(value, _NUMBER) or not 0 <= value <= 100:  # which NaN and what no float holds are not
             refuse(f"{metric} is {value!r}, not a number of per cent from 0 to 100")
-    if "detections" in record and Path(record["detections"]["file"]).name != record["detections"]["file"]:
-        refuse(f"detections.file {record['detections']['file']!r} is no name of a file beside it")
+    file = record.get("detections", {"file": "x"})["file"]
+    if not file or "\0" in file or Path(file).name != file:
+        refuse(f"detections.file {file!r} is no name of a file beside it")
     if not 0 <= record["seconds"] <= sys.float_info.max:
         refuse(f"seconds is {record['seconds']!r}")
     if not _is_utc(record["finished"]):
         refuse(f"finished {record['finished']!r} is no ISO-8601 time in UTC")
+
+
+def _check_detail(detail: dict, refuse) -> None:
+    for kind, parts in detail.items():
+        if not _is_nested(parts, 3 if kind == "errors" else 2):
+            refuse(f"detail.{kind} is not numbers by name and part")
+    for by_iou in detail.get("errors", {}).values():
+        for iou, costs in by_iou.items():
+            if not re.fullmatch(r"0\.\d+", iou) or costs.keys() != set(ERRORS):
+                refuse(f"detail.errors has {iou!r}, which is no IoU with what each kind of error costs")
+
+
+def _is_nested(value, depth: int) -> bool:
+    """Whether these are objects in objects, so many deep, and then no more."""
+    if not depth:
+        return not isinstance(value, dict)
+    return isinstance(value, dict) and all(_is_nested(inner, depth - 1) for inner in value.values())
 
 
 def _check_types(values: dict, spec: dict, prefix: str, refuse) -> None:

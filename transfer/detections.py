@@ -147,7 +147,9 @@ def read(file: Path, sha256: str | None = None) -> Detections:
     try:
         content = files.read(file)
     except OSError as error:
-        raise UserError(f"cannot read the detections {file}: {error.strerror}") from error
+        raise UserError(
+            f"cannot read the detections {file} ({error.strerror}): restore it, or run the trial again"
+        ) from error
     if sha256 not in (None, hashlib.sha256(content).hexdigest()):
         raise UserError(
             f"{file} has changed since it was written (another checksum than its record names): restore it, or delete "
@@ -202,6 +204,8 @@ def _column(arrays: dict[str, np.ndarray], name: str, dtype, shape: tuple) -> np
     column = arrays[name]
     if column.dtype != dtype or column.shape != shape:
         raise ValueError(f"{name} is {column.dtype} of shape {column.shape}")
+    if column.dtype.kind == "f" and not np.isfinite(column).all():
+        raise ValueError(f"{name} has a number that is none")
     return column
 
 

@@ -185,7 +185,12 @@ def build_parser() -> Parser:
         "MoCo-v2, ReSim-C4 and untrained one, where they are there)",
     )
     report.add_argument(
-        "--data", nargs="+", type=a_path, default=[], metavar="DIR", help="test images, where the config has none"
+        "--data",
+        action="append",
+        type=a_path,
+        default=[],
+        metavar="DIR",
+        help="test images, where the config has none; may be given several times",
     )
     command(
         "score", results.score, "measure a transfer's detections again, and say whether its record's numbers come out"

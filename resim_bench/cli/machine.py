@@ -6,12 +6,11 @@ import itertools
 import json
 import platform
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from resim_bench.cli import datasets
-from resim_bench.harness import runs
+from resim_bench.harness import parallel, runs
 
 
 def show_environment(args) -> None:
@@ -112,7 +111,7 @@ def _bench_tables():
     from resim_bench.machine import timing
 
     def tables():
-        subprocess.run([sys.executable, "-m", "resim_bench.program", "tables"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*parallel.COMMAND, "tables"], check=True, stdout=subprocess.DEVNULL)
 
     rounds = [(timing.seconds(tables), 1.0) for _ in range(5)]
     return [timing.compare("resim-bench tables, against a second", rounds, at_least=1)]

@@ -1,5 +1,6 @@
 """Commands about what came out: ids, tables, figures, records."""
 
+import re
 import statistics
 import sys
 import textwrap
@@ -73,6 +74,9 @@ def write_page(args) -> None:
 
     file = args.file or args.work_dir / "report.html"
     page.check_name(file)
+    for folder in args.data:
+        if not folder.is_dir():
+            raise UserError(f"there is no folder {folder}: name another, or leave --data out")
     root = args.work_dir / "records"
     here = evidence.read_all(root)
     frame = tables.collect(sorted([*here, *evidence.read_all(tables.RECORDS)], key=record.key))  # as of both roots
@@ -160,7 +164,7 @@ def draw(args) -> None:
         tables.draw_lengths(tables.collect(records), _seconds(args.work_dir), args.file)
     elif chosen == "monitor":
         names = {run.name: run.folder for run in trace.found(args.work_dir)}
-        monitored = {name: lines for name in sorted(names) if (lines := trace.monitored(names[name]))}
+        monitored = {name: lines for name in sorted(names, key=_by_number) if (lines := trace.monitored(names[name]))}
         if not monitored:
             raise UserError(f"no run in {args.work_dir} was monitored: pretrain with --cfg-options monitor.every=1")
         tables.draw_curves(monitored, trace.SHOWN, args.file)
@@ -170,6 +174,11 @@ def draw(args) -> None:
     else:
         tables.draw_study(studies[chosen], tables.collect(evidence.read_all(tables.RECORDS)), args.file)
     print(f"wrote {args.file}")
+
+
+def _by_number(name: str) -> list:
+    """What sorts seed-2 before seed-19."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _seconds(work_dir: Path) -> dict[str, float]:

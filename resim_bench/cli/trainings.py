@@ -179,6 +179,7 @@ def run_study(args) -> None:
             f"{chosen} is an earlier edition and has run, by the recipes of its day: a seed anew is {steps}"
         )
     if args.data:  # beside the plan's own, of the same backbones
+        _find(args.data, {row.transfer_id for row in experiments.of_table(study.table)})
         tests_dir = args.work_dir / "on" / "-".join(args.data.resolve().parts[1:])
         for trials in tables.units(study)[: args.units]:
             _run_unit(trials, args.work_dir, args.data, tests_dir)
@@ -198,6 +199,14 @@ def run_study(args) -> None:
         print(f"{chosen}: {number} of {len(units)} units have run; this one took {minutes:.0f} min", flush=True)
     print(f"{chosen}: records are in {tables.RECORDS}\n")
     print(tables.report([tables.RECORDS], [study.table]), end="")
+
+
+def _find(data: Path, transfer_ids: set[str]) -> None:
+    """Refuse what is no folder of these protocols' data, before an hour of pre-training."""
+    from transfer import protocols
+
+    for transfer_id in transfer_ids & experiments.transfer_ids().keys():
+        protocols.data_set(protocols.load(transfer_id)).find(data)
 
 
 def _seeds(args) -> range:

@@ -17,7 +17,7 @@ from resim_bench import experiments
 from resim_bench.errors import UserError
 from resim_bench.experiments import Trial
 
-COMMAND = (sys.executable, "-m", "resim_bench.program")
+COMMAND = (sys.executable, "-P", "-m", "resim_bench.program")  # -P: nothing of the current folder is imported
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 

@@ -32,9 +32,18 @@ class Run(NamedTuple):
 
 
 def lines(file: Path) -> Lines:
-    """The lines of a file; without the last one where a kill cut it short."""
-    text = Path(file).read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    """The lines of a file that are any; without the last one where a kill cut it short."""
+    text = Path(file).read_text("utf-8", errors="replace")
+    return list(filter(None, map(_line, text[: text.rfind("\n") + 1].splitlines())))
+
+
+def _line(text: str) -> dict[str, float]:
+    """A line's numbers and words; nothing of what a full disk or an editor made of it."""
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return line if isinstance(line, dict) and isinstance(line.get("iter", 0), int) else {}
 
 
 def progress(run_dir: Path) -> Lines:
@@ -44,7 +53,7 @@ def progress(run_dir: Path) -> Lines:
 
 def seconds(run_dir: Path) -> float:
     """What the steps of a run took: their median time by their number, so that a busy moment does not count."""
-    found = progress(run_dir)
+    found = [line for line in progress(run_dir) if "time" in line]
     return statistics.median(line["time"] for line in found) * found[-1]["iter"] if found else 0.0
 
 
@@ -62,7 +71,7 @@ def _once(parts: Iterable[Lines]) -> Lines:
 
 def found(work_dir: Path) -> list[Run]:
     """The runs of a work directory, the one that last wrote something first."""
-    each = [_run(Path(work_dir), claim.parent) for claim in Path(work_dir).glob(f"*/**/{CLAIM}")]
+    each = [_run(Path(work_dir), claim.parent) for claim in Path(work_dir).glob(f"*/*/**/{CLAIM}")]
     return sorted(each, key=lambda run: (-run.said, run.room, run.name))
 
 

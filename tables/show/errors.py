@@ -70,7 +70,7 @@ def draw_errors(frame: pd.DataFrame, id: str, file: Path) -> None:
         of_row = [line.costs[iou][name] for name in ERRORS[1:]]
         panels.setdefault(heading(line, iou), {})[layout.plain(layout.within_group(line))] = of_row
     if not panels:
-        raise UserError(f"{nothing([table])}: run a transfer of the table first")
+        raise UserError(f"no record of {table.id} says what errors cost: run a transfer of the table first")
     draw_bars(panels, [name.replace("_", "\n") for name in ERRORS[1:]], "AP that it costs, per cent", file)
 
 

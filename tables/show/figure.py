@@ -133,20 +133,22 @@ def draw_curves(runs: Mapping[str, Sequence[Mapping[str, float]]], names: Sequen
     from matplotlib.figure import Figure
 
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(2.8 * len(names), 3.2), layout="constrained")
+        size = (2.8 * len(names), 3.0 + 0.2 * -(-len(runs) // 4))
+        figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1, len(names), squeeze=False)[0]
         for panel, name in zip(panels, names, strict=True):
-            for run, lines in runs.items():
-                panel.plot(
-                    *zip(*((line["iter"], line[name]) for line in lines if name in line), strict=True), label=run
-                )
+            for number, (run, lines) in enumerate(runs.items()):
+                points = [(line["iter"], line[name]) for line in lines if name in line]
+                style = DASHES[number // 10 % len(DASHES)]  # behind ten colours
+                panel.plot(*zip(*points, strict=True), style, label=run)
             panel.set_title(name)
             panel.set_xlabel("iteration")
         lines = panels[0].get_lines()
-        figure.legend(handles=lines, loc="outside lower center", ncols=len(lines), frameon=False)
+        figure.legend(handles=lines, loc="outside lower center", ncols=min(len(lines), 4), frameon=False)
         _save(figure, file)
 
 
+DASHES = "-", "--", ":", "-."
 MARKS = "osD^v<>pPX*h"  # with ten colours: 60 methods, told apart in grey, too
 
 
@@ -206,14 +208,14 @@ def draw_bars(
     from matplotlib.figure import Figure
 
     rows = list(dict.fromkeys(row for of_panel in panels.values() for row in of_panel))
-    width = 0.8 / len(rows)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(1.2 * len(names), 2.6 * len(panels)), layout="constrained")
         axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for panel, (title, of_panel) in zip(axes, panels.items(), strict=True):
-            for row, values in of_panel.items():
+            width = 0.8 / len(of_panel)
+            for beside, (row, values) in enumerate(of_panel.items()):
                 number = rows.index(row)
-                places = [place + width * (number + 0.5) - 0.4 for place in range(len(names))]
+                places = [place + width * (beside + 0.5) - 0.4 for place in range(len(names))]
                 means, spreads = zip(*values, strict=True)
                 panel.bar(
                     places,
@@ -232,7 +234,7 @@ def draw_bars(
         handles = {
             label: handle for panel in axes for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False)
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
         _save(figure, file)
 
 

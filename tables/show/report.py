@@ -52,7 +52,8 @@ def render(
     frame = frame[frame.table.isin([table.id for table in shown])]
     if form == "csv":
         seeds = frame.by_seed.map(lambda values: "; ".join(f"{seed}: {value}" for seed, value in values.items()))
-        texts = {"deviations": frame.deviations.map("; ".join), "by_seed": seeds}
+        held = frame.held.map(lambda images: "; ".join(map(str, images)))
+        texts = {"deviations": frame.deviations.map("; ".join), "by_seed": seeds, "held": held}
         return (
             frame.assign(**texts)
             .drop(columns=["versus", "earlier", "costs", "details", "detections", "by_iou"])

@@ -159,6 +159,7 @@ LONG = "x" * 300
         (["show", "."], ". looks like none of a VOC devkit, a COCO folder, an ImageFolder: say which it is by --as"),
         (["show", ".", "--data", "x"], ". is the images itself: leave --data out"),
         (["report", "x.htm", "--backbone", "mini-moco-v2"], "x.htm does not end in .html: name the file so"),
+        (["report", "--data", "nothing", "x.html"], "there is no folder nothing: name another, or leave --data out"),
         (["report", "--backbone", "nope"], "no id matches 'nope': known are random, "),
         (["report", "--backbone", "./nothing"], "there is no backbone file nothing"),
         (
@@ -425,7 +426,10 @@ def test_a_study_on_other_data_keeps_nothing_and_has_a_place_of_its_own(units, t
     work, name = tmp_path / "work", "-".join(tmp_path.parts[1:])
     for folder in ("blood", "cells"):
         data = str(tmp_path / folder / "VOCdevkit")
-        assert cli.main(["study", "photos-cards", "--data", data, "--units", "2", "--work-dir", str(work)]) == 0
+        argv = ["study", "photos-cards", "--data", data, "--units", "2", "--work-dir", str(work)]
+        assert cli.main(argv) == 2 and f"the VOC folder {data} does not exist" in capsys.readouterr().err
+        (tmp_path / folder / "VOCdevkit/VOC2007").mkdir(parents=True)
+        assert cli.main(argv) == 0
         records = work / "on" / f"{name}-{folder}-VOCdevkit" / "records"
         out = capsys.readouterr().out
         assert "6 of 6 rows have run" in out and f"photos-cards: records are in {records}\n" in out

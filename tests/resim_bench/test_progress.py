@@ -101,6 +101,17 @@ def test_the_seconds_of_a_run_are_its_median_step_s(tmp_path):
         file.write_text("".join(json.dumps({"iter": i, "time": times[i]}) + "\n" for i in iters))
     assert trace.seconds(tmp_path) == pytest.approx(0.55 * 160)
     assert trace.seconds(tmp_path / "nowhere") == 0
+    with open(file, "ab") as lines:  # what a full disk, an editor or another program leaves
+        lines.write(b'\0\0\n3\n{"iter": "x"}\n\xff\n{"iter": 160}\n{"iter": 160, "time": 0.6}\n')
+    assert trace.seconds(tmp_path) == pytest.approx(0.55 * 160)
+
+
+def test_a_claim_that_is_no_run_s_is_none(tmp_path):
+    for folder in ("", "pretrain", "pretrain/mini-moco-v2/seed-0"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / trace.CLAIM).write_text("{}")
+    assert [run.name for run in trace.found(tmp_path)] == ["mini-moco-v2, seed-0"]
+    assert trace.found(tmp_path / "pretrain/mini-moco-v2") == []
 
 
 def test_images_a_second_are_those_of_all_processes(build, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import tables
 from resim_bench import cli, record
 from resim_bench.errors import UserError
 from resim_bench.record import ERRORS
+from tables.show.figure import draw_bars
 
 
 def with_costs(entry, first, kinds=("box",)):
@@ -106,6 +107,16 @@ def test_the_picture_has_a_bar_per_kind_and_row(mini, tmp_path):
     words = ("full fine-tuning, boxes at IoU 0.5", "MoCo-v2", "ReSim-C4", "classification", "missed", "negatives")
     assert all(f">{word}<" in text for word in words) and "0.75" not in text
     assert text.count("<pattern") == 1, "of two rows: colours are not the only sign"
+
+
+def test_bars_stand_around_their_label(tmp_path, monkeypatch):
+    """Whichever rows the other panels have."""
+    panels = {"one": {"a": [(1.0, 0.0)]}, "other": {"b": [(1.0, 0.0)], "c": [(1.0, 0.0)]}}
+    drawn = []
+    bar = lambda panel, places, heights, width, **how: drawn.append((*places, width))  # noqa: E731
+    monkeypatch.setattr("matplotlib.axes.Axes.bar", bar)
+    draw_bars(panels, ["label"], "AP", tmp_path / "a.svg")
+    assert drawn == [pytest.approx(bar) for bar in ((0.0, 0.8), (-0.2, 0.4), (0.2, 0.4))]
 
 
 def test_the_command_prints_and_draws_them(mini, tmp_path, capsys, monkeypatch):

@@ -4,7 +4,9 @@ Everything is read from the maps of the frozen trunk, in evaluation mode; nothin
 touched, so a monitored run ends with the same weights.
 """
 
+import functools
 import json
+import os
 import time
 from pathlib import Path
 
@@ -22,7 +24,16 @@ from pretrain.geometry import correspond, windows
 from pretrain.pooling import prroi_pool
 from pretrain.views import crop_box, draw_pair, normalise, render
 from resim_bench import files
-from resim_bench.data.annotation import read_object, read_root
+from resim_bench.data.annotation import (
+    by_name,
+    content_of,
+    image_file,
+    lines_of,
+    listed_name,
+    read_object,
+    read_root,
+    stem_of,
+)
 from resim_bench.data.images import decode
 from resim_bench.errors import UserError
 from resim_bench.harness import trace
@@ -193,29 +204,53 @@ def annotated_files(data: Path) -> list[tuple[Path, Path]]:
     """The images of VOC2007's trainval, and the files that annotate them.
 
     Raises:
-        UserError: there are no two.
+        UserError: there are no two, or one is missing.
     """
     year = next((inner for inner in (data / "VOC2007", data / "VOCdevkit" / "VOC2007") if inner.is_dir()), data)
+    folder, annotations, file = year / "JPEGImages", year / "Annotations", year / "ImageSets" / "Main" / "trainval.txt"
     try:
-        names = (year / "ImageSets" / "Main" / "trainval.txt").read_text().split("\n")
+        lines, named = lines_of(files.read(file)), by_name(os.listdir(folder))
     except (OSError, ValueError):
-        names = []
-    names = [name.strip() for name in names if name.strip()]
-    if len(names) < 2:  # one is read from, another is held out
+        lines, named = [], {}
+    found = {}
+    for line in lines:
+        name = listed_name(line, named, annotations)
+        if name not in named:
+            raise UserError(f"{file} names '{name}', but there is no {folder / name}.jpg: restore it, or take it out")
+        xml = annotations / f"{stem_of(name, named)}.xml"
+        try:
+            found[xml] = image_file(folder, named[name], functools.partial(_filename, xml))
+        except ValueError as error:
+            raise UserError(f"{file} names '{name}': {error}") from None
+    if len(found) < 2:  # one is read from, another is held out
         raise UserError(f"{data} is no VOCdevkit with two images in VOC2007's trainval: name one")
-    return [(year / "JPEGImages" / f"{name}.jpg", year / "Annotations" / f"{name}.xml") for name in names]
+    return [(image, xml) for xml, image in found.items()]
+
+
+def _filename(xml: Path) -> str:
+    return content_of(_root(xml), "filename")
+
+
+def _root(xml: Path):
+    try:
+        return read_root(files.read(xml))
+    except FileNotFoundError:
+        raise UserError(f"there is no annotation {xml}: restore it, or take its image out of the list") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{xml} is no annotation in VOC's format ({why}): repair it") from None
 
 
 def _objects(xml: Path) -> list[tuple[str, tuple[float, ...]]]:
-    """Name and continuous box of each object in a file of VOC's."""
+    """Name and continuous box of each object in a file of VOC's; boxes without area are left out, as in training."""
     try:
-        objects = [read_object(node)[:2] for node in read_root(files.read(xml)).iterfind("object")]
-    except (OSError, ValueError) as error:
+        objects = [read_object(node)[:2] for node in _root(xml).iterfind("object")]
+    except ValueError as error:
         raise UserError(f"{xml} is no annotation in VOC's format ({error}): repair it") from None
-    for name, (x0, y0, x1, y1) in objects:
-        if not (-FARTHEST < x0 < x1 < FARTHEST and -FARTHEST < y0 < y1 < FARTHEST):
+    for name, box in objects:
+        if not all(-FARTHEST < corner < FARTHEST for corner in box):
             raise UserError(f"{xml} has {name} in a box that is none: correct it")
-    return objects
+    return [(name, (x0, y0, x1, y1)) for name, (x0, y0, x1, y1) in objects if x0 < x1 and y0 < y1]
 
 
 @HOOKS.register_module()

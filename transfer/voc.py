@@ -6,7 +6,6 @@
 Every VOC20xx with a trainval trains, VOC2007 tests. docs/data.md has the rules.
 """
 
-import codecs
 import hashlib
 import os
 import re
@@ -15,13 +14,21 @@ from pathlib import Path
 from mmengine.registry import DATASETS
 
 from resim_bench import files
-from resim_bench.data import images
-from resim_bench.data.annotation import content_of, read_object, read_root, read_side
+from resim_bench.data.annotation import (
+    by_name,
+    content_of,
+    image_file,
+    lines_of,
+    listed_name,
+    read_object,
+    read_root,
+    read_side,
+    stem_of,
+)
 from resim_bench.errors import UserError
 from transfer.datasets import DetectionFolder, Gathered, Split, complete
 
 HOW_TO_GET = "give a VOCdevkit folder by --data, or put PASCAL VOC 2007 and 2012 into data/VOCdevkit"
-LABELLED = re.compile(r"(.*\S)\s+[-+]?\d+")  # a line of one class's list: whether it is in the image
 
 
 def find_devkit(folder: Path) -> Path:
@@ -87,8 +94,8 @@ def _read_list(found: Gathered, file: Path, numbers: dict[str, int]) -> None:
     shown = os.path.relpath(file, found.root)
     try:
         content = files.read(file)
-        lines = re.split(r"[\r\n]+", _text(content))
-        there = sorted(os.listdir(year / "JPEGImages"))
+        lines = lines_of(content)
+        named = by_name(os.listdir(year / "JPEGImages"))
     except UnicodeDecodeError as error:
         survey.fault("lists that are no text", shown, f"{file} is no text ({error.reason}): save it as UTF-8")
         return
@@ -97,19 +104,9 @@ def _read_list(found: Gathered, file: Path, numbers: dict[str, int]) -> None:
         survey.fault("lists and folders that cannot be read", shown, what)
         return
     found.lists += [os.fsencode(shown), content]
-    named: dict[str, list[str]] = {}
-    for entry in there:
-        for key in {entry, entry.rpartition(".")[0] or entry}:
-            named.setdefault(key, []).append(entry)
-
     seen = set()
     for line in lines:
-        line = line.strip()
-        labelled = LABELLED.fullmatch(line)
-        is_name = line in named or os.path.lexists(year / "Annotations" / f"{line}.xml")
-        name = labelled[1] if labelled and not is_name else line
-        if not name:
-            continue
+        name = listed_name(line, named, year / "Annotations")
         if name not in named:
             survey.fault(
                 "names without an image",
@@ -117,7 +114,7 @@ def _read_list(found: Gathered, file: Path, numbers: dict[str, int]) -> None:
                 f"{file} names '{name}', but there is no {year / 'JPEGImages' / name}.jpg: restore it, or take it out",
             )
             continue
-        stem = name.rpartition(".")[0] if named[name] == [name] and name.rpartition(".")[0] else name
+        stem = stem_of(name, named)
         if stem in seen:
             if found.split == "train":
                 survey.leave_out("names that a list repeats", f"{shown}: {name}")
@@ -129,13 +126,6 @@ def _read_list(found: Gathered, file: Path, numbers: dict[str, int]) -> None:
         _read_image(found, year, stem, named[name], numbers)
 
 
-def _text(content: bytes) -> str:
-    """A list as text: UTF-8, or UTF-16 with its mark; other bytes as they are in the names of files."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16")
-    return content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-
-
 def _read_image(found: Gathered, year: Path, stem: str, entries: list[str], numbers: dict[str, int]) -> None:
     """Gather a listed image, of which one of `entries` may be the file."""
     xml = year / "Annotations" / f"{stem}.xml"
@@ -143,7 +133,7 @@ def _read_image(found: Gathered, year: Path, stem: str, entries: list[str], numb
     try:
         content = files.read(xml)
         root = read_root(content)
-        image = _image_file(year / "JPEGImages", entries, root)
+        image = image_file(year / "JPEGImages", entries, lambda: content_of(root, "filename"))
         size = read_side(root, "width"), read_side(root, "height")
     except FileNotFoundError:
         found.survey.fault(
@@ -174,18 +164,6 @@ def _read_image(found: Gathered, year: Path, stem: str, entries: list[str], numb
             continue
         number = numbers.setdefault(label, len(numbers))
         found.add_object(len(found.names) - 1, number, box, difficult, f"object {index}")
-
-
-def _image_file(folder: Path, entries: list[str], root) -> Path:
-    """The image among the entries of a name: by its ending, or what the annotation says."""
-    known = [name for name in entries if os.path.splitext(name)[1].lower() in images.ENDINGS]
-    candidates = known or [name for name in entries if images.is_image(folder / name)] or entries
-    if len(candidates) > 1:
-        said = content_of(root, "filename")
-        candidates = [name for name in candidates if name == said] or candidates
-    if len(candidates) > 1:
-        raise ValueError(f"its image may be {' or '.join(candidates)}; say which by <filename>")
-    return folder / candidates[0]
 
 
 @DATASETS.register_module()

@@ -1,15 +1,72 @@
-"""An annotation in the format of PASCAL VOC, as whoever needs one reads it.
+"""The lists and annotations of PASCAL VOC's format, as whoever needs them reads them.
 
 docs/data.md has the rules.
 """
 
+import codecs
+import os
 import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from xml.etree import ElementTree
+
+from resim_bench.data import images
 
 CORNERS = "xmin", "ymin", "xmax", "ymax"
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.ASCII | re.IGNORECASE)
+LABELLED = re.compile(r"(.*\S)\s+[-+]?\d+")  # a line of one class's list: whether it is in the image
 DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}
 DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z][\w.:-]*)["'][^>]*>""")
+
+
+def lines_of(content: bytes) -> list[str]:
+    """The lines of a list that are not empty: UTF-8, or UTF-16 with its mark; other bytes as in the names of files.
+
+    Raises:
+        UnicodeDecodeError: it is no text.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = content.decode("utf-16")
+    else:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+
+
+def by_name(entries: Iterable[str]) -> dict[str, list[str]]:
+    """The files of a folder by what a list may call them: their names, with their endings or without."""
+    named: dict[str, list[str]] = {}
+    for entry in sorted(entries):
+        for key in {entry, entry.rpartition(".")[0] or entry}:
+            named.setdefault(key, []).append(entry)
+    return named
+
+
+def listed_name(line: str, named: Mapping[str, list[str]], annotations: Path) -> str:
+    """What a line names: all of it, or what stands before a class's label."""
+    labelled = LABELLED.fullmatch(line)
+    is_name = line in named or os.path.lexists(annotations / f"{line}.xml")
+    return labelled[1] if labelled and not is_name else line
+
+
+def stem_of(name: str, named: Mapping[str, list[str]]) -> str:
+    """A listed name, that is there, without the ending of its file."""
+    return name.rpartition(".")[0] if named[name] == [name] and name.rpartition(".")[0] else name
+
+
+def image_file(folder: Path, entries: list[str], filename: Callable[[], str]) -> Path:
+    """The image among the entries of a name: by its ending, or what `filename`, the annotation's, says.
+
+    Raises:
+        ValueError: it may be several.
+    """
+    known = [name for name in entries if os.path.splitext(name)[1].lower() in images.ENDINGS]
+    candidates = known or [name for name in entries if images.is_image(folder / name)] or entries
+    if len(candidates) > 1:
+        said = filename()
+        candidates = [name for name in candidates if name == said] or candidates
+    if len(candidates) > 1:
+        raise ValueError(f"its image may be {' or '.join(candidates)}; say which by <filename>")
+    return folder / candidates[0]
 
 
 def read_root(content: bytes):

@@ -135,10 +135,16 @@ def _with(value):
     return lambda xml: xml.write_text(re.sub("<xmin>.*?</xmin>", f"<xmin>{value}</xmin>", xml.read_text(), count=1))
 
 
+def _twice(image):
+    shutil.copy(image, image.with_suffix(".png"))
+    xml = image.parents[1] / "Annotations" / f"{image.stem}.xml"
+    xml.write_text(re.sub("<filename>.*?</filename>", "", xml.read_text()))
+
+
 @pytest.mark.parametrize(
     ("file", "spoil", "sentence"),
     [
-        ("Annotations/{}.xml", lambda xml: xml.unlink(), "is no annotation in VOC's format .*: repair it"),
+        ("Annotations/{}.xml", lambda xml: xml.unlink(), "there is no annotation .*: restore it, or take its image"),
         ("Annotations/{}.xml", lambda xml: xml.write_text("<annotation>"), "is no annotation in VOC's format"),
         (
             "Annotations/{}.xml",
@@ -151,13 +157,18 @@ def _with(value):
         ("Annotations/{}.xml", _with("nan"), "in a box that is none: correct it"),
         ("Annotations/{}.xml", _with("1e30"), "in a box that is none: correct it"),
         ("JPEGImages/{}.jpg", lambda image: image.write_bytes(image.read_bytes()[:400]), "is no readable image"),
-        ("JPEGImages/{}.jpg", lambda image: image.unlink(), "is no readable image .No such file"),
+        (
+            "JPEGImages/{}.jpg",
+            lambda image: image.unlink(),
+            "names '[0-9]+', but there is no .*: restore it",
+        ),
+        ("JPEGImages/{}.jpg", _twice, "its image may be .*; say which by <filename>"),
         (
             "ImageSets/Main/trainval.txt",
             lambda names: names.write_bytes(b"\xff\xfe\xff"),
             "no VOCdevkit with two",
         ),
-        ("ImageSets/Main/trainval.txt", lambda names: names.write_text("000000\n"), "no VOCdevkit with two"),
+        ("ImageSets/Main/trainval.txt", lambda names: names.write_text(names.read_text().split()[0]), "with two"),
     ],
 )
 def test_what_it_cannot_read_is_a_sentence_before_the_training(data, tmp_path, file, spoil, sentence):
@@ -167,6 +178,44 @@ def test_what_it_cannot_read_is_a_sentence_before_the_training(data, tmp_path, f
     spoil(devkit / "VOC2007" / file.format(name))
     with pytest.raises(UserError, match=sentence):
         monitor.Readings(str(devkit), 4, 32, train.load_recipe("mini-moco-v2").views.to_dict())
+
+
+def _as_png(year, lines):
+    for image in (year / "JPEGImages").iterdir():
+        image.rename(image.with_suffix(".PNG"))
+    return "\n".join(lines).encode()
+
+
+def _inverted(year, lines):
+    xml = year / "Annotations" / f"{lines[0]}.xml"
+    turned = (
+        "<object><name>ring</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></object>"
+    )
+    xml.write_text(xml.read_text().replace("</annotation>", f"{turned}</annotation>"))
+    return "\n".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _as_png,
+        _inverted,
+        lambda year, lines: "".join(f"{line}.jpg\r\n" for line in lines).encode(),
+        lambda year, lines: "".join(f"{line}  1\n" for line in lines).encode(),
+        lambda year, lines: "\n\n".join(lines).encode("utf-8-sig"),
+        lambda year, lines: "\n".join(lines).encode("utf-16"),
+    ],
+    ids=["endings", "a box without area", "names with endings", "labels", "a mark", "UTF-16"],
+)
+def test_it_reads_what_a_detector_would_train_on(data, tmp_path, change):
+    devkit, views = tmp_path / "VOCdevkit", train.load_recipe("mini-moco-v2").views.to_dict()
+    plain = monitor.Readings(str(data / "VOCdevkit"), 4, 32, views)
+    shutil.copytree(data / "VOCdevkit", devkit)
+    file = devkit / "VOC2007/ImageSets/Main/trainval.txt"
+    file.write_bytes(change(devkit / "VOC2007", file.read_text().split()))
+    found = monitor.Readings(str(devkit), 4, 32, views)
+    assert torch.equal(torch.stack(found.images), torch.stack(plain.images))
+    assert all(map(torch.equal, found.boxes, plain.boxes)) and torch.equal(found.query, plain.query)
 
 
 def test_images_without_objects_do_where_others_have_some(data, tmp_path):

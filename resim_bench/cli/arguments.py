@@ -40,11 +40,22 @@ class Version(argparse.Action):
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose refusal is one sentence."""
+    """argparse whose refusal is one sentence, and that takes options between what they belong to."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.register("action", None, _Once)
+        self._intermixes = False
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Those of a command may come in any order: `tables mini --details mini-coco`."""
+        if self._subparsers or self._intermixes:
+            return super().parse_known_args(args, namespace)
+        self._intermixes = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixes = False
 
     def error(self, message):
         """Exit with code 2."""

@@ -542,6 +542,19 @@ def test_everything_that_ran_is_listed(capsys, tmp_path):
     assert "leave --readings out" in refused(capsys, "tables", "--check", "--readings")
 
 
+@pytest.mark.parametrize(
+    ("argv", "found"),
+    [
+        ("tables mini --details mini-coco", {"id": ["mini", "mini-coco"], "details": True}),
+        ("data check --as voc photos", {"action": "check", "name": "photos", "layout": "voc"}),
+        ("show r.json --images 9 x.png", {"what": "r.json", "images": 9, "file": Path("x.png")}),
+        ("report --data a --data b x.html", {"data": [Path("a"), Path("b")], "file": Path("x.html")}),
+    ],
+)
+def test_options_may_stand_between_what_they_belong_to(argv, found):
+    assert vars(cli.build_parser().parse_args(argv.split())).items() >= found.items()
+
+
 def test_version_and_environment_for_a_report(capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["--version"])

@@ -6,16 +6,20 @@ RUN := $(BIN)/resim-bench
 # One process per GPU: GPUS=8, or all that are here. Of several nodes (NODES=2) each starts the same command, with
 # MASTER=HOST:PORT of one of them.
 ifndef GPUS
-GPUS := $(or $(filter-out 0,$(shell nvidia-smi --list-gpus 2>/dev/null | wc -l)),1)
+comma := ,
+VISIBLE := $(words $(subst $(comma), ,$(CUDA_VISIBLE_DEVICES)))
+GPUS := $(firstword $(filter-out 0,$(VISIBLE) $(shell nvidia-smi --list-gpus 2>/dev/null | wc -l)) 1)
 endif
 NODES ?= 1
-MEET := $(if $(MASTER),--nnodes=$(NODES) --rdzv-backend=c10d --rdzv-endpoint=$(MASTER),--standalone)
+ALONE = $(if $(filter-out 1,$(NODES)),$(error NODES=$(NODES) needs MASTER=HOST:PORT of one of them),--standalone)
+MEET := $(if $(MASTER),--nnodes=$(NODES) --rdzv-backend=c10d --rdzv-endpoint=$(MASTER),$(ALONE))
 MANY := $(filter-out 1,$(GPUS) $(NODES))
 START := $(if $(MANY),$(BIN)/python -m resim_bench.torchrun $(MEET) --nproc-per-node=$(GPUS) --no-python $(RUN),$(RUN))
 JOINED := $(if $(MANY),--launcher pytorch)
 
 .PHONY: help mini mini-study mini-controls photos test certify pin format check tables report regress list data doctor bench
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 
 help: $(RUN)
 	@$(RUN) --help

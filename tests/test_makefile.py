@@ -22,7 +22,7 @@ def started(tmp_path, *words, gpus_here=0):
     places = {
         name: value
         for name, value in places.items()
-        if name not in ("GPUS", "NODES", "MASTER", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+        if name not in ("CUDA_VISIBLE_DEVICES", "GPUS", "NODES", "MASTER", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     }
     said = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, env=places, check=True)
     return " ".join(said.stdout.splitlines()[-1].split())
@@ -35,6 +35,11 @@ def started(tmp_path, *words, gpus_here=0):
         (["pretrain-in100"], 1, f"{ALONE} pretrain 'in100*' --resume"),
         (["pretrain-in100"], 8, f"{EIGHT} pretrain 'in100*' --resume --launcher pytorch"),
         (["pretrain-in100", "GPUS=8"], 0, f"{EIGHT} pretrain 'in100*' --resume --launcher pytorch"),
+        (
+            ["pretrain-in100", "CUDA_VISIBLE_DEVICES=0,1,2,3,4,5,6,7"],
+            9,
+            f"{EIGHT} pretrain 'in100*' --resume --launcher pytorch",
+        ),
         (["pretrain-in100", "GPUS=1"], 8, f"{ALONE} pretrain 'in100*' --resume"),
         (["transfer-voc-frozen", "GPUS=8"], 0, f"{EIGHT} transfer voc-frozen --resume --launcher pytorch"),
         (

@@ -29,7 +29,8 @@ def _detectron2(tensors: dict) -> dict:
 
 def _pkl(source: Source) -> bytes:
     arrays = {name: tensor.numpy() for name, tensor in source.state.items()}
-    return pickle.dumps(_detectron2(arrays), protocol=4)
+    packed = pickle.dumps(_detectron2(arrays), protocol=3)  # of whose names each is a line
+    return packed.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")  # which numpy 1 reads, too
 
 
 def _torch_saved(content: dict) -> bytes:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from resim_bench.cli import datasets
+from resim_bench.errors import UserError
 from resim_bench.harness import parallel, runs
 
 
@@ -82,8 +83,12 @@ def slurm_script(args) -> None:
     from resim_bench.machine import estimate, schedule, slurm
 
     jobs = slurm.with_backbones(schedule.jobs(args.id, args.trials))
+    if args.data and len({job.room for job in jobs}) > 1:
+        raise UserError("--data would be that of pre-trainings and of transfers: put or link both below data/ instead")
     measurements = estimate.measure_all(args.id, _measures(), args.trials, data=args.data)
     machine = estimate.this_machine(args.gpus)
+    if not args.gpus and not machine.gpu:
+        raise UserError("there is no GPU here: say by --gpus how many a node has, or measure on a node with some")
     options = ["--work-dir", str(args.work_dir)] + (["--data", str(args.data)] if args.data else [])
     print(slurm.script(slurm.arrays(jobs, measurements, machine, args.hours), machine, options, args.partition), end="")
 

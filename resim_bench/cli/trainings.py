@@ -178,27 +178,25 @@ def run_study(args) -> None:
         raise UserError(
             f"{chosen} is an earlier edition and has run, by the recipes of its day: a seed anew is {steps}"
         )
+    where, records = [args.work_dir], tables.RECORDS
     if args.data:  # beside the plan's own, of the same backbones
         _find(args.data, {row.transfer_id for row in experiments.of_table(study.table)})
         tests_dir = args.work_dir / "on" / "-".join(args.data.resolve().parts[1:])
-        for trials in tables.units(study)[: args.units]:
-            _run_unit(trials, args.work_dir, args.data, tests_dir)
-        print(f"{chosen}: records are in {tests_dir / 'records'}\n")
-        print(tables.report([tests_dir / "records"], [study.table]), end="")
-        return
+        where, records = [args.work_dir, args.data, tests_dir], tests_dir / "records"
     units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in trials} for trials in tables.units(study)]
-    kept = set(map(record.key, evidence.read_all(tables.RECORDS)))
+    kept = set(map(record.key, evidence.read_all(records)))
     lacking = [{names: trial for names, trial in unit.items() if names not in kept} for unit in units]
     lacking = [unit for unit in lacking if unit]
     print(f"{chosen}: {len(units) - len(lacking)} of {len(units)} units have run", flush=True)
     for number, unit in enumerate(lacking[: args.units], len(units) - len(lacking) + 1):
         started = time.monotonic()
-        _run_unit(list(unit.values()), args.work_dir)
-        evidence.keep(args.work_dir / "records", tables.RECORDS, tables.file_of, unit)
+        _run_unit(list(unit.values()), *where)
+        if not args.data:
+            evidence.keep(args.work_dir / "records", tables.RECORDS, tables.file_of, unit)
         minutes = (time.monotonic() - started) / 60
         print(f"{chosen}: {number} of {len(units)} units have run; this one took {minutes:.0f} min", flush=True)
-    print(f"{chosen}: records are in {tables.RECORDS}\n")
-    print(tables.report([tables.RECORDS], [study.table]), end="")
+    print(f"{chosen}: records are in {records}\n")
+    print(tables.report([records], [study.table]), end="")
 
 
 def _find(data: Path, transfer_ids: set[str]) -> None:

@@ -37,7 +37,7 @@ def run(trials: Iterable[Trial], work_dir: Path, data: Path | None = None, tests
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     trials = list(trials)
     trainings = _Trainings()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         # Pre-trainings come first in the queue: a transfer that waits for one never keeps it from starting.
         trained = {
             (id, seed): pool.submit(trainings.run, f"{seed} {id}", ["pretrain", id, *_common(seed, work_dir)])
@@ -87,7 +87,10 @@ class _Trainings:
         assert process.stdout is not None
         for line in process.stdout:
             print(f"{name:42}{line.rstrip()}", flush=True)
-        if process.wait():
+        if process.wait() < 0 and not self.stopped:
+            ended_by = signal.Signals(-process.returncode).name
+            raise UserError(f"the system ended {name} ({ended_by}): see its memory, and start again")
+        if process.returncode:
             said = line.strip().removeprefix("resim-bench: ")
             raise UserError(said or f"{name} stopped with code {process.returncode}")
 

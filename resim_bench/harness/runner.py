@@ -162,8 +162,8 @@ def leave_ctrl_c_to_the_main_process(worker_id: int) -> None:
 
 
 def loader_workers(wanted: int) -> int:
-    """As many loader workers as wanted, but no more than cores."""
-    return min(wanted, os.cpu_count() or 1)
+    """As many loader workers as wanted, but no more than cores that are ours."""
+    return min(wanted, len(os.sched_getaffinity(0)))
 
 
 def keep_freed_memory() -> None:

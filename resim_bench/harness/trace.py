@@ -13,6 +13,7 @@ LOCK = "lock"
 SCALARS = "*/vis_data/scalars.json"  # one for each time that it was started
 MONITOR = "monitor.jsonl"  # a line per reading
 SHOWN = ("cells", "knn", "correspondence", "spread", "loss_instance")  # of a reading, in a figure
+ROOMS = "pretrain", "transfer", "probe"  # of a work directory
 FINISHED, RUNNING, STOPPED = "finished", "running", "stopped"
 
 Lines = list[dict[str, float]]
@@ -71,7 +72,8 @@ def _once(parts: Iterable[Lines]) -> Lines:
 
 def found(work_dir: Path) -> list[Run]:
     """The runs of a work directory, the one that last wrote something first."""
-    each = [_run(Path(work_dir), claim.parent) for claim in Path(work_dir).glob(f"*/*/**/{CLAIM}")]
+    roots = [Path(work_dir), *Path(work_dir).glob("on/*")]  # the latter of studies on other data
+    each = [_run(root, claim.parent) for root in roots for room in ROOMS for claim in root.glob(f"{room}/*/**/{CLAIM}")]
     return sorted(each, key=lambda run: (-run.said, run.room, run.name))
 
 

@@ -17,8 +17,10 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
+from resim_bench.errors import UserError
 from resim_bench.harness import runs
 from resim_bench.machine import anchors, schedule
 
@@ -150,7 +152,15 @@ def measured(run: Run, measure: Callable[..., Measured], **options) -> Measured:
     print(f"measuring {run.id}", file=sys.stderr, flush=True)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=die_quietly) as pool:
-        return pool.submit(_silently, measure, run.id, options).result()
+        try:
+            return pool.submit(_silently, measure, run.id, options).result()
+        except RuntimeError as error:  # a broken pool is one, too
+            if not isinstance(error, BrokenProcessPool) and "out of memory" not in str(error):
+                raise
+            smaller = "with --cfg-options batch=N (of a transfer total_batch=N)"
+            raise UserError(
+                f"{run.id} does not fit into the memory here: plan on another machine, or {smaller}"
+            ) from None
 
 
 def die_quietly() -> None:
@@ -197,7 +207,7 @@ def this_machine(gpus: int | None = None) -> Machine:
     import torch
 
     here = torch.cuda.device_count()
-    return Machine(runs.environment()["device"], os.cpu_count() or 1, here > 0, gpus or max(here, 1))
+    return Machine(runs.environment()["device"], len(os.sched_getaffinity(0)), here > 0, gpus or max(here, 1))
 
 
 def small_batch(batch: int, pixels: int, group: int = 1) -> int:

@@ -98,7 +98,7 @@ def script(arrays: Sequence[Array], machine: Machine, options: Sequence[str] = (
     return _SCRIPT.format(
         partition=where,
         measured=f"# Times and memory: {MARGIN:g} times what was measured on {machine.name}.\n{gpu}",
-        submissions="\n".join(_submission(array, machine.gpu, arrays[:i]) for i, array in enumerate(arrays)),
+        submissions="\n".join(_submission(array, arrays[:i]) for i, array in enumerate(arrays)),
         cases="\n".join(_case(array) for array in arrays),
         options="".join(f" {shlex.quote(option)}" for option in options),
     )
@@ -126,18 +126,20 @@ case $1 in
 {cases}
 esac
 read -ra job <<< "${{jobs[SLURM_ARRAY_TASK_ID]}}"
+export MASTER_PORT=$((20000 + SLURM_JOB_ID % 40000))  # several jobs may be on a node
+export SRUN_CPUS_PER_TASK=${{SLURM_CPUS_PER_TASK:-1}}  # which srun does not inherit since Slurm 22.05
 trap 'scontrol requeue "$SLURM_JOB_ID"; wait' USR1
 srun --kill-on-bad-exit=1 resim-bench "$1" "${{job[@]}}" --resume --launcher slurm{options} &
 wait $!
 """
 
 
-def _submission(array: Array, gpu: bool, before: Sequence[Array]) -> str:
+def _submission(array: Array, before: Sequence[Array]) -> str:
     """The lines that submit an array."""
     asked = [
         f"--array=0-{len(array.jobs) - 1}",
         f"--ntasks-per-node={array.processes}",
-        *([f"--gres=gpu:{array.processes}"] if gpu or array.processes > 1 else []),
+        f"--gres=gpu:{array.processes}",
         f"--cpus-per-task={array.cores}",
         f"--mem={math.ceil(array.memory / 2**30)}G",
         f"--time={walltime(array.seconds)}",

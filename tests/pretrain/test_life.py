@@ -61,6 +61,16 @@ def test_a_poisoned_checkpoint_is_refused_and_nothing_in_it_runs(start, cut_off,
     assert not (tmp_path / "it ran").exists() and (run_dir / runs.BEFORE).exists()
 
 
+def test_a_config_in_a_checkpoint_is_not_executed(start, cut_off, tmp_path):
+    """mmengine's Runner runs one as Python when it resumes."""
+    run_dir = cut_off()
+    checkpoint = torch.load(run_dir / runs.LAST, weights_only=False)
+    checkpoint["meta"]["config"] = f"import os\nos.mkdir({str(tmp_path / 'it ran')!r})\n"
+    torch.save(checkpoint, run_dir / runs.LAST)
+    assert same_weights(start(resume=True), start(work="whole"))
+    assert not (tmp_path / "it ran").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short", None])
 def test_a_damaged_checkpoint_is_deleted_and_the_one_before_goes_on(start, cut_off, content):
     run_dir = cut_off()

@@ -434,7 +434,8 @@ def test_a_study_on_other_data_keeps_nothing_and_has_a_place_of_its_own(units, t
         out = capsys.readouterr().out
         assert "6 of 6 rows have run" in out and f"photos-cards: records are in {records}\n" in out
         assert len(evidence.read_all(records)) == (2 + 1) * 6, "two seeds, and the one that nobody asked for"
-    assert units == [1, 2, 1, 2] and not (tmp_path / "kept").exists() and not (work / "records").exists()
+        assert cli.main(argv) == 0, "which goes on"
+    assert units == [1, 2, 3, 1, 2, 3] and not (tmp_path / "kept").exists() and not (work / "records").exists()
 
 
 def test_controls_run_two_trials_of_a_row_at_a_time_beside_what_the_study_kept(units, tmp_path, capsys):

@@ -99,7 +99,7 @@ def test_probes_and_readings_are_run_by_their_commands(folder):
 
 
 def test_what_fails_says_why_and_stops_the_others(folder, monkeypatch):
-    monkeypatch.setattr(parallel.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda _: {0, 1})
     (folder / "fails").write_text("pretrain-mini-moco-v2")
     (folder / "slow").touch()
     with pytest.raises(UserError, match="^the disk is full: make room$"):

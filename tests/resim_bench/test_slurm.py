@@ -1,5 +1,6 @@
 """The script for Slurm: bash reads it, and a stand-in for Slurm runs it."""
 
+import os
 import subprocess
 import time
 
@@ -20,7 +21,9 @@ for word; do case $word in --array=0-*) tasks=${word#--array=0-} ;; --*) ;; *) b
 for i in $(seq 0 $tasks); do SLURM_ARRAY_TASK_ID=$i SLURM_JOB_ID=7$i bash "$@" >&2; done
 echo "7;cluster"
 """,
-    "srun": 'echo "srun $*" >> log; sleep "${LASTS:-0}"; exit "${FAILS:-0}"',
+    "srun": """echo "srun $*" >> log; echo "$MASTER_PORT $SRUN_CPUS_PER_TASK" >> ports
+sleep "${LASTS:-0}"; exit "${FAILS:-0}"
+""",
     "scontrol": 'echo "scontrol $*" >> log',
 }
 
@@ -59,6 +62,11 @@ def test_bash_reads_it_and_slurm_runs_every_job(script, tmp_path):
         f"srun --kill-on-bad-exit=1 resim-bench pretrain b --seed 0 {rest}",
         f"srun --kill-on-bad-exit=1 resim-bench transfer voc-full --backbone b --seed 3 {rest}",
     ]
+
+
+def test_jobs_of_a_node_do_not_meet_and_have_their_cores(script, tmp_path):
+    subprocess.run(["bash", script], check=True, capture_output=True, env=os.environ | {"SLURM_CPUS_PER_TASK": "9"})
+    assert (tmp_path / "ports").read_text().splitlines()[:2] == ["20070 9", "20071 9"]
 
 
 def task(script, **environment):
@@ -109,7 +117,11 @@ def test_a_protocol_is_a_job_for_each_row():
 
 def test_the_command_prints_it(monkeypatch, capsys):
     monkeypatch.setattr(estimate, "measured", lambda run, measure, **options: PROBE)
-    assert main(["slurm", "mini", "--gpus", "2", "--trials", "2", "--data", "d", "--hours", "4"]) == 0
+    assert main(["slurm", "mini", "--gpus", "2", "--trials", "2", "--hours", "4"]) == 0
     text = capsys.readouterr().out
     subprocess.run(["bash", "-n"], input=text, text=True, check=True)
     assert "mini-voc-full --backbone mini-resim-c4 --seed 1" in text and "--launcher slurm --work-dir work_dirs" in text
+    assert main(["slurm", "mini", "--gpus", "2", "--data", "d"]) == 2
+    assert "--data would be that of pre-trainings and of transfers: put or link both" in capsys.readouterr().err
+    assert main(["slurm", "in100-moco-v2", "--data", "d"]) == 2
+    assert "there is no GPU here: say by --gpus how many a node has" in capsys.readouterr().err

@@ -32,7 +32,7 @@ from resim_bench.harness import console, options, runs
 from resim_bench.harness.runner import build_runner, claimed, loader_workers
 from resim_bench.settings import Natural, Pixels, Schema, Share, Whole, WholeOrNone, says
 
-UNPROTOCOLLED = ("workers", "log_interval", "published")
+UNPROTOCOLLED = ("workers", "log_interval", "published", "test_images")
 HELD_OUT_BY = 0  # the seed of the list: it does not change with that of the run
 
 
@@ -47,6 +47,7 @@ class Probe(Schema):
     milestones: Annotated[tuple[Whole, ...], Strict(False), says("epochs, such as (60,80)")]
     test_resize: Pixels
     held_out: Share
+    test_images: WholeOrNone
     max_iters: WholeOrNone
     workers: Natural
     log_interval: Whole
@@ -203,6 +204,8 @@ def run(
     images = len(train.names) - (len(rows) if config.held_out else 0)
     if images < config.batch:
         raise UserError(f"the batch of {config.batch} is larger than the {images} images that train: set batch smaller")
+    if not len(rows):
+        raise UserError(f"held_out={config.held_out} leaves no image of a class to test on: set it larger")
     facts = train.facts() | {"train_images": images, "test_images": len(rows), "test_digest": test.facts()["digest"]}
     protocol = _protocol(config, facts)
     sha256 = backbone_file.digest(backbone)
@@ -228,12 +231,14 @@ def run(
             return output
         model = runner.move_in(run_dir, record.digest(runs.read_claim(run_dir))).train()
         metrics = accuracies(model, TestPart(test, rows, config.test_resize, config.views.size), config)
+        other_test = shipped.test_images not in (None, len(rows))
         side = {
             "id": probe_id,
             "seed": seed,
             "protocol": protocol,
             "overrides": runs.plain(cfg_options or {}),
-            "deviations": runs.differences(_protocol(shipped, shipped.dataset), protocol),
+            "deviations": runs.differences(_protocol(shipped, shipped.dataset), protocol)
+            | ({"data.test_images": [shipped.test_images, len(rows)]} if other_test else {}),
             "data": facts,
             "survey": train.survey.facts(),
             "changes": runner.changes,

@@ -6,6 +6,7 @@ touched, so a monitored run ends with the same weights.
 
 import functools
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from mmengine.dist import is_main_process
+from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from PIL import Image
@@ -95,8 +96,8 @@ def knn(features: Tensor, labels: Tensor, images: Tensor) -> float:
     """
     features = F.normalize(features, dim=1)
     similar = (features @ features.T).masked_fill(images[:, None] == images, -torch.inf)
-    nearest = labels[similar.topk(min(NEIGHBOURS, len(labels)), dim=1).indices]
-    votes = F.one_hot(nearest, int(labels.max()) + 1).sum(1)
+    values, nearest = similar.topk(min(NEIGHBOURS, len(labels)), dim=1)
+    votes = (F.one_hot(labels[nearest], int(labels.max()) + 1) * values.isfinite()[..., None]).sum(1)
     return float((votes.argmax(1) == labels).float().mean())
 
 
@@ -122,7 +123,12 @@ def correspondence(query: Tensor, key: Tensor, valid: Tensor) -> float:
 
     Args:
         query, key: pooled features `(N, R, D)`; valid: `(N, R)` bool, other windows do not count.
+
+    Returns:
+        NaN where no window counts.
     """
+    if not valid.any():
+        return math.nan
     similar = F.normalize(query, dim=2) @ F.normalize(key, dim=2).transpose(1, 2)
     best = similar.masked_fill(~valid[:, None], -torch.inf).argmax(2)
     return float((best == torch.arange(valid.shape[1]))[valid].float().mean())
@@ -307,12 +313,14 @@ class MonitorHook(Hook):
             self.losses, self.since = {}, 0
 
     def _read(self, runner, done: int) -> None:
+        losses = {name: value / self.since for name, value in self.losses.items()}
+        for value in losses.values():
+            all_reduce(value, "mean")  # of all processes, as the log's are
         if not is_main_process():
             return
         started = time.perf_counter()
         model = unwrapped(runner.model)
-        found = self.readings.read(model.trunk)
-        found |= {name: float(value) / self.since for name, value in self.losses.items()}
+        found = self.readings.read(model.trunk) | {name: float(value) for name, value in losses.items()}
         seconds = time.perf_counter() - started
         said = "  ".join(f"{name}: {value:.3f}" for name, value in found.items())
         print(f"  Monitor [{done}/{runner.max_iters}]  {said}  time: {seconds:.1f} s", flush=True)

@@ -11,6 +11,7 @@ from pydantic import Field, Strict, create_model, model_validator
 
 from pretrain import methods
 from pretrain.views import ViewSettings
+from resim_bench.errors import UserError
 from resim_bench.harness.precision import OPTIM_WRAPPER
 from resim_bench.settings import (
     AtLeast0,
@@ -97,6 +98,8 @@ class Recipe(Schema):
             raise ValueError("keep is for what trains: leave it out")
         if max(self.keep, default=0) > self.epochs:
             raise ValueError(f"keep has epoch {max(self.keep)}, and there are {self.epochs}: give one of these")
+        if getattr(self.model, "backbone", None) is None:
+            raise ValueError("model has no backbone: a method's Settings name so the trunk that is transferred")
         group = getattr(self.model, "bn_group", self.batch)  # `train.check` holds it against a process's batch
         if group == 1 and self.views.size <= self.model.backbone.stride(4):
             raise ValueError(
@@ -125,5 +128,12 @@ def _schema(known: tuple[type[methods.Method], ...]) -> type[Recipe]:
 
 
 def schema() -> type[Recipe]:
-    """The schema of recipes of every method that was imported."""
+    """The schema of recipes of every method that was imported.
+
+    Raises:
+        UserError: one of them has no settings.
+    """
+    for method in methods.known():
+        if not hasattr(method, "Settings"):
+            raise UserError(f"the method {method.__name__} has no Settings: give it the schema of a recipe's model")
     return _schema(methods.known())

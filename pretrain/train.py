@@ -1,5 +1,6 @@
 """A recipe becomes a backbone file: what mmengine's Runner is asked to do, and what the file says of it."""
 
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -58,7 +59,7 @@ class EpochLR(LRSchedulerMixin, _ParamScheduler):
         super().__init__(optimizer, **kwargs)
 
     def _get_value(self):
-        epoch = self.last_step // self.epoch_iters
+        epoch = min(self.last_step // self.epoch_iters, self.epochs)  # behind the end the cosine would rise again
         factor = 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
         if self.milestones:
             factor = 0.1 ** sum(epoch >= m for m in self.milestones)
@@ -68,6 +69,9 @@ class EpochLR(LRSchedulerMixin, _ParamScheduler):
 FUSED = {"fused": True}  # one pass over each parameter instead of several: the same numbers to rounding
 
 
+STATED = {"depth": 50, "strides": (1, 2, 2, 2)}  # what a backbone is where a recipe does not say
+
+
 def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:
     """The recipe of an id or of a file, with options of the command line; its settings are of their types and fit.
 
@@ -75,7 +79,12 @@ def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:
         UserError: there is no such recipe, no such setting in it, or a setting cannot be what it is.
     """
     recipe = _read(experiments.recipe_file(pretrain_id))
-    if recipe.get("model", {}).get("type") in {method.__name__ for method in methods.known()}:
+    model = recipe.get("model")
+    if not isinstance(model, dict) or not isinstance(model.get("type"), str):
+        raise UserError(f"model is {settings.shown(model)}: give the settings of a method, with its name as type")
+    if isinstance(model.get("backbone"), dict):
+        model.backbone = STATED | model.backbone.to_dict()
+    if model.type in {method.__name__ for method in methods.known()}:
         recipe.model = methods.of(recipe).complete(recipe.model.to_dict())
     recipe = options.merge_options(recipe, cfg_options or {})
     settings.check(recipes.schema(), recipe.to_dict())
@@ -377,7 +386,7 @@ def _calibration(recipe: Config, dataset: dict, images: int, seed: int, launcher
     loader = torch.utils.data.DataLoader(
         views,
         recipe.batch,
-        sampler=draws.DrawSampler(views, seed, recipe.batch),
+        sampler=draws.DrawSampler(views, seed, recipe.batch, alone=True),  # the first process' model is kept
         num_workers=loader_workers(recipe.workers),
         worker_init_fn=leave_ctrl_c_to_the_main_process,
     )
@@ -390,7 +399,7 @@ def _calibrated(model: torch.nn.Module, loader: torch.utils.data.DataLoader, bat
     momenta = [m.momentum for m in norms]
     for m in norms:
         m.momentum = None  # a plain average over the batches
-    for batch, _ in zip(loader, range(batches), strict=False):
+    for batch in itertools.islice(loader, batches):
         model(batch["image"])
     for m, momentum in zip(norms, momenta, strict=True):
         m.momentum = momentum

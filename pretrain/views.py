@@ -146,6 +146,12 @@ def _blur(image: np.ndarray, view: View, spec: dict) -> np.ndarray:
 PHOTOMETRIC = {"jitter": _jitter, "grayscale": _grayscale, "blur": _blur}
 
 
+def _above_0(span):
+    if span[0] <= 0:
+        raise ValueError
+    return span
+
+
 def _of_an_area(span):
     if span[1] > 1:
         raise ValueError
@@ -181,7 +187,7 @@ class ViewSettings(Schema):
         AfterValidator(_each_once),
         says(f"a list of {', '.join(PHOTOMETRIC)}, each at most once, in the order of their turn"),
     ]
-    ratio: Span = (3 / 4, 4 / 3)
+    ratio: Annotated[Span, AfterValidator(_above_0), says("two numbers above 0, the smaller first")] = (3 / 4, 4 / 3)
     blur: one_of(*BLURS) = "gaussian"
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ views = dict(
 )
 test_resize = 256  # the short side; then the middle of views.size
 held_out = 0.0  # of each class, where the data set has no val
+test_images = None  # of val, where it is what the data set's name says
 max_iters = None
 workers = 8
 log_interval = 50

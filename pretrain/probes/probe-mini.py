@@ -5,5 +5,6 @@ Run: resim-bench probe mini-moco-v2
 
 _base_ = "_small_.py"
 dataset = dict(name="objects", root="data/mini-objects", images=1984, classes=6)
+test_images = 975
 batch = 64
 workers = 0

@@ -32,10 +32,11 @@ class DrawSampler(Sampler):
         drop_last: leave out the end of a permutation that fills no batch, as training by epochs does.
         group_by_aspect: emit blocks of `batch_size` samples that are all wide or all tall.
         square: which of them an image is that is neither; Detectron2 says tall.
+        alone: draw as one process, however many there are.
     """
 
-    def __init__(self, dataset, seed, batch_size, drop_last=False, group_by_aspect=False, square="wide"):
-        self.rank, self.world_size = get_dist_info()
+    def __init__(self, dataset, seed, batch_size, drop_last=False, group_by_aspect=False, square="wide", alone=False):
+        self.rank, self.world_size = (0, 1) if alone else get_dist_info()
         self.dataset, self.seed, self.batch_size = dataset, seed, batch_size
         total = batch_size * self.world_size
         self.size = len(dataset) // total * total if drop_last else len(dataset)

@@ -63,7 +63,8 @@ def test_it_leaves_a_record_of_what_it_saw(start, trunk, images):
     assert entry["pretrain"]["backbone_sha256"] == backbone.digest(trunk)
     side = entry["transfer"]
     assert side["data"]["train_images"] == 20 and side["data"]["test_images"] == 8
-    assert {"batch", "epochs", "dataset.images"} <= set(side["deviations"]) and "published" not in side["protocol"]
+    assert {"batch", "epochs", "dataset.images", "data.test_images"} <= set(side["deviations"])
+    assert side["deviations"]["data.test_images"] == [975, 8] and "published" not in side["protocol"]
     assert start() == path, "it is done"
     with pytest.raises(UserError, match="is the result of another configuration"):
         start({"optimizer.lr": 0.01})
@@ -200,6 +201,8 @@ def test_what_does_not_fit_is_one_sentence_and_leaves_nothing(start, tmp_path, o
 
 
 def test_data_that_cannot_be_probed_are_refused(start, images, tmp_path):
+    with pytest.raises(UserError, match="held_out=0.01 leaves no image of a class to test on: set it larger"):
+        start({"held_out": 0.01})
     (images / "val" / "red").rename(images / "val" / "green")
     with pytest.raises(UserError, match="has other classes in val than in train"):
         start()

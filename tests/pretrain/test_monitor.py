@@ -59,6 +59,16 @@ def test_the_spread_is_0_in_a_collapse_and_1_all_over_the_sphere():
     assert monitor.spread(torch.randn(5000, 8)) == pytest.approx(1, abs=0.01)
 
 
+def test_neighbours_are_of_other_images_however_few_there_are():
+    features, labels = torch.eye(4), torch.tensor([0, 1, 0, 1])
+    assert monitor.knn(features, labels, torch.tensor([0, 0, 1, 1])) == 0.5, "a vote each of one object of either class"
+    assert monitor.knn(torch.eye(3), torch.tensor([1, 1, 0]), torch.tensor([0, 0, 1])) == 0, "none is its own neighbour"
+
+
+def test_without_a_window_there_is_no_correspondence():
+    assert np.isnan(monitor.correspondence(torch.zeros(2, 0, 4), torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=bool)))
+
+
 def test_correspondence_finds_the_same_place_among_those_that_count():
     torch.manual_seed(0)
     key, valid = torch.randn(6, 9, 16), torch.rand(6, 9) < 0.7

@@ -89,6 +89,14 @@ def test_a_recipe_from_a_file_trains_a_method_that_it_imports(mine, images, tmp_
         (("dim=8", "queue=8"), "there is no setting model.queue: model of type Agreement has type, backbone, dim"),
         (('"Agreement"', '"Nope"'), "model.type is 'Nope': give MoCo, DenseCL, Supervised, Random or Agreement"),
         (('["agreement"]', '["nowhere"]'), "mine.py is no recipe .*nowhere"),
+        (
+            ('type="Agreement"', 'type=["Agreement"]'),
+            "model is .*Agreement.*: give the settings of a method, with its name",
+        ),
+        (
+            ("model = dict(_delete_=True,", "model = 5 #"),
+            "model is 5: give the settings of a method, with its name as type",
+        ),
         (("batch = 8", "batch = = 8"), "mine.py is no recipe .*SyntaxError"),
         (("batch = 8", "bach = 8"), "there is no setting bach"),
         (("batch = 8", "batch = 'many'"), "batch is 'many': give a whole number of at least 1"),

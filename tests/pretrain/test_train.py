@@ -233,8 +233,8 @@ def test_learning_rate_by_epoch():
     ):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.03)
         schedule = train.EpochLR(optimizer, epoch_iters=4, epochs=10, milestones=milestones, by_epoch=False)
-        for iteration in range(40):
-            assert optimizer.param_groups[0]["lr"] == pytest.approx(0.03 * factor(iteration // 4))
+        for iteration in range(60):  # behind its end the cosine does not rise again
+            assert optimizer.param_groups[0]["lr"] == pytest.approx(0.03 * factor(min(iteration // 4, 10)))
             optimizer.step()
             schedule.step()
 
@@ -251,6 +251,8 @@ def test_draws_of_two_processes_are_those_of_one(monkeypatch):
     for batch in range(6):
         halves = two[0][5 * batch : 5 * batch + 5] + two[1][5 * batch : 5 * batch + 5]
         assert halves == one[10 * batch : 10 * batch + 10]
+    alone = iter(draws.DrawSampler(range(37), seed=3, batch_size=10, drop_last=True, alone=True))
+    assert [next(alone) for _ in range(60)] == one, "what one of two processes draws for all"
 
 
 @pytest.mark.parametrize("drop_last", [False, True])

@@ -1,6 +1,6 @@
 """MoCo-v2 made small: a ResNet-18 of a quarter of the width, four minutes on one core.
 
-Views of 56 px and stages 2 to 4 at stride 4 give the paper's 14 x 14 cells of C4, so that every window keeps its size
+Views of 56 px and stages 1 to 3 at stride 4 give the paper's 14 x 14 cells of C4, so that every window keeps its size
 in cells. The queue is a quarter of the scenes: a longer one often holds the query's own image as a negative.
 """
 

@@ -151,7 +151,7 @@ def _unfolded(entry: dict, root: Path, where: str, values: dict[Path, Any]) -> d
             file = root / folder / f"{inside[key]}.json"
             if file not in values:
                 values[file] = _value(file, where)
-            inside[key] = copy.deepcopy(values[file])
+            inside[key] = values[file]  # one for all records, which nobody changes: copies took a tenth of `tables`
     return entry
 
 

@@ -102,7 +102,8 @@ class MoCo(Method):
     @classmethod
     def complete(cls, model):
         """With the defaults of its settings and of its levels."""
-        model = {name: Settings.model_fields[name].default for name in ("instance_weight", "bn_group")} | model
+        lacking = [name for name in ("instance_weight", "bn_group") if name not in model]
+        model = model | {name: Settings.model_fields[name].default for name in lacking}
         levels = model.get("levels")
         return model | {"levels": stated(levels)} if isinstance(levels, dict) else model
 

@@ -159,7 +159,7 @@ def measured(run: Run, measure: Callable[..., Measured], **options) -> Measured:
                 raise
             smaller = "with --cfg-options batch=N (of a transfer total_batch=N)"
             raise UserError(
-                f"{run.id} does not fit into the memory here: plan on another machine, or {smaller}"
+                f"{run.id} does not fit into the memory here, or the system ended it: plan elsewhere, or {smaller}"
             ) from None
 
 

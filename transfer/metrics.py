@@ -135,11 +135,12 @@ def _best_overlap(key, box, gt_key, gt_box) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _iou(a, b) -> np.ndarray:
-    """IoU (n,) of boxes (n, 4) with boxes (n, 4); two boxes without area have 0."""
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    intersection = np.maximum(sides, 0).prod(1)
-    union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - intersection
-    return intersection / np.maximum(union, _EPS)
+    """IoU (n,) of boxes (n, 4) with boxes (n, 4): 0 of two without area, and of one that is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+        intersection = np.maximum(sides, 0).prod(1)
+        union = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - intersection
+        return np.nan_to_num(intersection / np.maximum(union, _EPS), nan=0.0)
 
 
 def _judge(iou, target, difficult) -> tuple[np.ndarray, np.ndarray]:

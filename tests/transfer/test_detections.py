@@ -90,7 +90,7 @@ CHANGES = {
     "image": (_arrays(found_image=np.array([0, 2])), "found.image goes beyond the 2"),
     "label": (_arrays(truth_label=np.array([0, -1, 0])), "truth.label goes beyond the 2"),
     "type": (_arrays(found_score=np.zeros(2)), "found.score is float64 of shape"),
-    "no number": (_arrays(found_score=np.full(2, np.nan, np.float32)), "found.score has a number that is none"),
+    "no number": (_arrays(truth_area=np.full(3, np.nan)), "truth.area has a number that is none"),
     "length": (_arrays(found_box=np.zeros((3, 4), np.float32)), "found.box is float32 of shape"),
     "sizes": (_arrays(sizes=np.array([[12, 0], [7, 20]])), "an image has no size"),
     "letters": (_arrays(found_mask=np.array([200, 1], np.uint8)), "its masks are cut short"),
@@ -132,7 +132,7 @@ def test_what_is_no_such_file_is_refused(tmp_path, content):
     np.save(tmp_path / "y.npy", np.zeros(3))
     with pytest.raises(UserError, match="holds no detections, or is damaged"):
         read(tmp_path / "y.npy")
-    with pytest.raises(UserError, match="cannot read the detections .*nowhere: No such file"):
+    with pytest.raises(UserError, match="cannot read the detections .*nowhere .No such file.*: restore it"):
         read(tmp_path / "nowhere")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="it is no regular file"):

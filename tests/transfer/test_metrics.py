@@ -135,6 +135,14 @@ def test_the_second_detection_of_an_object_is_a_false_positive():
     assert voc(twice, truth, 1)["AP"] == pytest.approx(100 * (6 + 5 * 2 / 3) / 11)
 
 
+@pytest.mark.parametrize("corner", [math.nan, math.inf, -math.inf])
+def test_a_box_that_is_not_finite_finds_nothing(corner):
+    """A detector whose training ran away gives such, and its test ends all the same."""
+    truth = [image((BOX, 0, False))]
+    found = [image(([corner, *BOX[1:]], 0.9, 0), (BOX, 0.5, 0))]
+    assert voc(found, truth, 1)["AP"] == pytest.approx(50)
+
+
 def test_equal_scores_keep_their_order():
     away = [50.0, 50.0, 70.0, 70.0]
     truth = [image((BOX, 0, False))]

@@ -7,7 +7,6 @@ touched, so a monitored run ends with the same weights.
 import functools
 import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -25,16 +24,7 @@ from pretrain.geometry import correspond, windows
 from pretrain.pooling import prroi_pool
 from pretrain.views import crop_box, draw_pair, normalise, render
 from resim_bench import files
-from resim_bench.data.annotation import (
-    by_name,
-    content_of,
-    image_file,
-    lines_of,
-    listed_name,
-    read_object,
-    read_root,
-    stem_of,
-)
+from resim_bench.data.annotation import content_of, image_file, read_list, read_object, read_root
 from resim_bench.data.images import decode
 from resim_bench.errors import UserError
 from resim_bench.harness import trace
@@ -213,19 +203,18 @@ def annotated_files(data: Path) -> list[tuple[Path, Path]]:
         UserError: there are no two, or one is missing.
     """
     year = next((inner for inner in (data / "VOC2007", data / "VOCdevkit" / "VOC2007") if inner.is_dir()), data)
-    folder, annotations, file = year / "JPEGImages", year / "Annotations", year / "ImageSets" / "Main" / "trainval.txt"
+    folder, file = year / "JPEGImages", year / "ImageSets" / "Main" / "trainval.txt"
     try:
-        lines, named = lines_of(files.read(file)), by_name(os.listdir(folder))
+        _, listed = read_list(file)
     except (OSError, ValueError):
-        lines, named = [], {}
+        listed = []
     found = {}
-    for line in lines:
-        name = listed_name(line, named, annotations)
-        if name not in named:
+    for name, stem, entries in listed:
+        if not entries:
             raise UserError(f"{file} names '{name}', but there is no {folder / name}.jpg: restore it, or take it out")
-        xml = annotations / f"{stem_of(name, named)}.xml"
+        xml = year / "Annotations" / f"{stem}.xml"
         try:
-            found[xml] = image_file(folder, named[name], functools.partial(_filename, xml))
+            found[xml] = image_file(folder, entries, functools.partial(_filename, xml))
         except ValueError as error:
             raise UserError(f"{file} names '{name}': {error}") from None
     if len(found) < 2:  # one is read from, another is held out

@@ -19,6 +19,7 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS
 
 from pretrain import data as pretrain_data
 from pretrain import keep, methods, monitor, recipes  # noqa: F401 (monitor registers its hook)
+from pretrain.encoders import BackboneSettings
 from pretrain.recipes import IN_PARTS
 from resim_bench import backbone, experiments, record, settings
 from resim_bench.errors import UserError
@@ -69,7 +70,8 @@ class EpochLR(LRSchedulerMixin, _ParamScheduler):
 FUSED = {"fused": True}  # one pass over each parameter instead of several: the same numbers to rounding
 
 
-STATED = {"depth": 50, "strides": (1, 2, 2, 2)}  # what a backbone is where a recipe does not say
+# What a backbone is where a recipe does not say; of what came later the protocols of before say nothing.
+STATED = {name: BackboneSettings.model_fields[name].default for name in ("depth", "strides")}
 
 
 def load_recipe(pretrain_id: str, cfg_options: dict | None = None) -> Config:

@@ -194,10 +194,8 @@ def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran:
         verdict = compare.NO_VERDICT
     kind = KINDS.get(metric)
     costs, costed = _costs(trials, kind)
-    if studies.study_of(table.id):  # pairs of seeds are compared, of which another transfer of a backbone is none
-        trials_of_seeds = [trial for trial in trials if studies.seed_of(trial) is not None]
-    else:
-        trials_of_seeds = trials
+    study = studies.study_of(table.id)  # which compares seeds, and another transfer of a backbone is none
+    trials_of_seeds = [trial for trial in trials if not study or studies.seed_of(trial) is not None]
     by_seed = _by_pretraining(table, metric, trials_of_seeds)
     return {
         "table": table.id,

@@ -51,3 +51,8 @@ def started(tmp_path, *words, gpus_here=0):
 )
 def test_processes(tmp_path, words, gpus_here, expected):
     assert started(tmp_path, *words, gpus_here=gpus_here) == expected
+
+
+def test_several_nodes_need_a_place_to_meet():
+    said = subprocess.run(["make", "-n", "pretrain-in100", "NODES=2"], cwd=ROOT, capture_output=True, text=True)
+    assert said.returncode == 2 and "NODES=2 needs MASTER=HOST:PORT of one of them" in said.stderr

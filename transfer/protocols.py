@@ -56,8 +56,8 @@ def _set_by(cfg: Config) -> dict[str, str]:
     found = dict(_SET_BY)
     if "data_root" in cfg.test_evaluator:
         found["test_evaluator.data_root"] = "--data"
-    default = cfg.train_dataloader.dataset.type == "COCOFolder" and "folder" not in cfg.test_evaluator
-    if "data_root" in cfg.test_evaluator and not default:
+    kind = cfg.train_dataloader.dataset.type
+    if "data_root" in cfg.test_evaluator and (kind != "COCOFolder" or "folder" in cfg.test_evaluator):
         found["test_evaluator.folder"] = "train_dataloader.dataset.type"
     if has_masks(cfg):
         found["model.roi_head.mask_head.num_classes"] = "classes"

@@ -14,17 +14,7 @@ from pathlib import Path
 from mmengine.registry import DATASETS
 
 from resim_bench import files
-from resim_bench.data.annotation import (
-    by_name,
-    content_of,
-    image_file,
-    lines_of,
-    listed_name,
-    read_object,
-    read_root,
-    read_side,
-    stem_of,
-)
+from resim_bench.data.annotation import content_of, image_file, read_list, read_object, read_root, read_side
 from resim_bench.errors import UserError
 from transfer.datasets import DetectionFolder, Gathered, Split, complete
 
@@ -93,9 +83,7 @@ def _read_list(found: Gathered, file: Path, numbers: dict[str, int]) -> None:
     survey, year = found.survey, file.parents[2]
     shown = os.path.relpath(file, found.root)
     try:
-        content = files.read(file)
-        lines = lines_of(content)
-        named = by_name(os.listdir(year / "JPEGImages"))
+        content, listed = read_list(file)
     except UnicodeDecodeError as error:
         survey.fault("lists that are no text", shown, f"{file} is no text ({error.reason}): save it as UTF-8")
         return
@@ -105,16 +93,14 @@ def _read_list(found: Gathered, file: Path, numbers: dict[str, int]) -> None:
         return
     found.lists += [os.fsencode(shown), content]
     seen = set()
-    for line in lines:
-        name = listed_name(line, named, year / "Annotations")
-        if name not in named:
+    for name, stem, entries in listed:
+        if not entries:
             survey.fault(
                 "names without an image",
                 f"{shown}: {name}",
                 f"{file} names '{name}', but there is no {year / 'JPEGImages' / name}.jpg: restore it, or take it out",
             )
             continue
-        stem = stem_of(name, named)
         if stem in seen:
             if found.split == "train":
                 survey.leave_out("names that a list repeats", f"{shown}: {name}")
@@ -123,7 +109,7 @@ def _read_list(found: Gathered, file: Path, numbers: dict[str, int]) -> None:
                 survey.fault("names that a list repeats", f"{shown}: {name}", sentence)
             continue
         seen.add(stem)
-        _read_image(found, year, stem, named[name], numbers)
+        _read_image(found, year, stem, entries, numbers)
 
 
 def _read_image(found: Gathered, year: Path, stem: str, entries: list[str], numbers: dict[str, int]) -> None:

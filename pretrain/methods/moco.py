@@ -102,8 +102,9 @@ class MoCo(Method):
     @classmethod
     def complete(cls, model):
         """With the defaults of its settings and of its levels."""
-        lacking = [name for name in ("instance_weight", "bn_group") if name not in model]
-        model = model | {name: Settings.model_fields[name].default for name in lacking}
+        model = dict(model)
+        for name in ("instance_weight", "bn_group"):
+            model.setdefault(name, Settings.model_fields[name].default)
         levels = model.get("levels")
         return model | {"levels": stated(levels)} if isinstance(levels, dict) else model
 

@@ -180,7 +180,7 @@ def run_study(args) -> None:
         )
     where, records = [args.work_dir], tables.RECORDS
     if args.data:  # beside the plan's own, of the same backbones
-        _find(args.data, {row.transfer_id for row in experiments.of_table(study.table)})
+        _check_data(args.data, {row.transfer_id for row in experiments.of_table(study.table)})
         tests_dir = args.work_dir / "on" / "-".join(args.data.resolve().parts[1:])
         where, records = [args.work_dir, args.data, tests_dir], tests_dir / "records"
     units = [{(*trial.experiment, trial.seed, trial.seed): trial for trial in trials} for trials in tables.units(study)]
@@ -199,7 +199,7 @@ def run_study(args) -> None:
     print(tables.report([records], [study.table]), end="")
 
 
-def _find(data: Path, transfer_ids: set[str]) -> None:
+def _check_data(data: Path, transfer_ids: set[str]) -> None:
     """Refuse what is no folder of these protocols' data, before an hour of pre-training."""
     from transfer import protocols
 

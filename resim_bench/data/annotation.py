@@ -6,10 +6,12 @@ docs/data.md has the rules.
 import codecs
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
+from resim_bench import files
 from resim_bench.data import images
 
 CORNERS = "xmin", "ymin", "xmax", "ymax"
@@ -19,38 +21,40 @@ DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}
 DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z][\w.:-]*)["'][^>]*>""")
 
 
-def lines_of(content: bytes) -> list[str]:
-    """The lines of a list that are not empty: UTF-8, or UTF-16 with its mark; other bytes as in the names of files.
+class Listed(NamedTuple):
+    """What a line of a list names, also without the ending of its file, and which files may be the image, if any is."""
+
+    name: str
+    stem: str
+    entries: list[str]
+
+
+def read_list(file: Path) -> tuple[bytes, list[Listed]]:
+    """The content of `VOC20xx/ImageSets/Main/FILE`, and what each of its lines names in `VOC20xx/JPEGImages`.
 
     Raises:
-        UnicodeDecodeError: it is no text.
+        OSError: the list or the folder of images cannot be read.
+        UnicodeDecodeError: the list is no text.
     """
+    content, year = files.read(file), file.parents[2]
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         text = content.decode("utf-16")
-    else:
+    else:  # other bytes as they are in the names of files
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    return [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-
-
-def by_name(entries: Iterable[str]) -> dict[str, list[str]]:
-    """The files of a folder by what a list may call them: their names, with their endings or without."""
     named: dict[str, list[str]] = {}
-    for entry in sorted(entries):
+    for entry in sorted(os.listdir(year / "JPEGImages")):
         for key in {entry, entry.rpartition(".")[0] or entry}:
             named.setdefault(key, []).append(entry)
-    return named
+    lines = (line.strip() for line in re.split(r"[\r\n]+", text))
+    return content, [_listed(line, named, year / "Annotations") for line in lines if line]
 
 
-def listed_name(line: str, named: Mapping[str, list[str]], annotations: Path) -> str:
-    """What a line names: all of it, or what stands before a class's label."""
+def _listed(line: str, named: dict[str, list[str]], annotations: Path) -> Listed:
     labelled = LABELLED.fullmatch(line)
     is_name = line in named or os.path.lexists(annotations / f"{line}.xml")
-    return labelled[1] if labelled and not is_name else line
-
-
-def stem_of(name: str, named: Mapping[str, list[str]]) -> str:
-    """A listed name, that is there, without the ending of its file."""
-    return name.rpartition(".")[0] if named[name] == [name] and name.rpartition(".")[0] else name
+    name = labelled[1] if labelled and not is_name else line
+    entries = named.get(name, [])
+    return Listed(name, name.rpartition(".")[0] or name if entries == [name] else name, entries)
 
 
 def image_file(folder: Path, entries: list[str], filename: Callable[[], str]) -> Path:

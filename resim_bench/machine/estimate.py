@@ -155,7 +155,8 @@ def measured(run: Run, measure: Callable[..., Measured], **options) -> Measured:
         try:
             return pool.submit(_silently, measure, run.id, options).result()
         except RuntimeError as error:  # a broken pool is one, too
-            if not isinstance(error, BrokenProcessPool) and "out of memory" not in str(error):
+            full = any(words in str(error) for words in ("out of memory", "allocate memory"))
+            if not full and not isinstance(error, BrokenProcessPool):
                 raise
             smaller = "with --cfg-options batch=N (of a transfer total_batch=N)"
             raise UserError(

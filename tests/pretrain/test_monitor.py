@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -118,6 +119,17 @@ def test_a_monitored_run_is_the_run(data, tmp_path, capsys):
         pytest.approx(np.mean(logged[4:])),
     ]
     assert "  Monitor [4/7]  cells: 0." in capsys.readouterr().out
+
+
+def test_its_losses_are_the_mean_of_all_processes(monkeypatch, tmp_path, capsys):
+    """As the log's are; what is added up goes on as it was."""
+    monkeypatch.setattr(monitor, "all_reduce", lambda value, op: value.mul_({"mean": 3}[op]))
+    monkeypatch.setattr(monitor, "Readings", lambda **_: SimpleNamespace(read=lambda trunk: {}))
+    hook = monitor.MonitorHook(every=1, epoch_iters=2)
+    runner = SimpleNamespace(model=SimpleNamespace(trunk=None), iter=0, max_iters=9, work_dir=tmp_path)
+    for runner.iter in range(4):
+        hook.after_train_iter(runner, 0, outputs={"loss_instance": torch.tensor(2.0 + runner.iter)})
+    assert [line["loss_instance"] for line in trace.monitored(tmp_path)] == [7.5, 13.5]
 
 
 def test_of_an_iteration_that_was_done_twice_the_last_reading_counts(tmp_path):

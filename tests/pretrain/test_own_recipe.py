@@ -1,10 +1,16 @@
 """A recipe and a method from outside of the repository."""
 
+import re
+from typing import Literal
+
 import pytest
 
-from pretrain import train
-from resim_bench import backbone, cli, experiments
+from pretrain import recipes, train
+from pretrain.methods import untrained
+from pretrain.methods.method import Method
+from resim_bench import backbone, cli, experiments, settings
 from resim_bench.cli.trainings import backbone_file
+from resim_bench.errors import UserError
 from tests.pretrain.test_train import images  # noqa: F401 (a fixture)
 
 METHOD = '''
@@ -60,6 +66,10 @@ epochs = 1
 """
 
 
+class Rootless(settings.Schema):
+    type: Literal["Rootless"]
+
+
 @pytest.fixture
 def mine(tmp_path):
     (tmp_path / "agreement.py").write_text(METHOD)
@@ -103,14 +113,36 @@ def test_a_recipe_from_a_file_trains_a_method_that_it_imports(mine, images, tmp_
     ],
 )
 def test_what_is_wrong_with_it_is_a_sentence(mine, images, tmp_path, capsys, change, sentence):  # noqa: F811
-    import re
-
     train.load_recipe(str(mine))  # so that the method is known
     mine.write_text(mine.read_text().replace(*change))
     assert cli.main(["pretrain", str(mine), "--data", str(images), "--work-dir", str(tmp_path / "work")]) == 2
     said = capsys.readouterr().err
     assert re.search(sentence, said) and said.count("\n") == 1, said
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (type("Bare", (Method,), {}), "the method Bare has no Settings: give it the schema of a recipe's model"),
+        (type("Rootless", (Method,), {"Settings": Rootless}), "model has no backbone: a method's Settings name so the"),
+    ],
+)
+def test_a_method_says_what_a_recipe_may_and_what_is_transferred(monkeypatch, method, sentence):
+    """Before hours of training, behind which there would be nothing to keep."""
+    recipe = train.load_recipe("mini-moco-v2").to_dict() | {"model": {"type": "Rootless"}}
+    monkeypatch.setattr(recipes.methods, "known", lambda: (method, untrained.Random))
+    monkeypatch.setattr(recipes.methods, "of", lambda recipe: method)
+    with pytest.raises(UserError, match=sentence):
+        settings.check(recipes.schema(), recipe)
+
+
+def test_a_recipe_of_ones_own_has_what_it_leaves_out(mine):
+    text = mine.read_text()
+    model = 'model = dict(_delete_=True, type="MoCo", backbone=dict(depth=18), dim=8, queue=16, momentum=0.9, '
+    mine.write_text(re.sub("model = .*", model + "temperature=0.2, levels=dict())", text))
+    model = train.load_recipe(str(mine)).model
+    assert (model.bn_group, model.instance_weight, tuple(model.backbone.strides)) == (32, 1.0, (1, 2, 2, 2))
 
 
 def test_a_file_that_is_not_there_or_takes_anothers_name_is_refused(mine, capsys):

@@ -207,6 +207,17 @@ def test_an_untrained_network_needs_no_images(tmp_path, capsys):
         train.run("random-calibrated", data=tmp_path / "none", work_dir=tmp_path)
 
 
+def test_statistics_of_several_processes_are_those_of_one(images, tmp_path, monkeypatch):
+    """The first process' model is kept, which sees the images that one alone would."""
+    options = {"batch": 4, "calibration_batches": 3, "views.size": 32}
+    found = []
+    for world in (1, 2):
+        monkeypatch.setattr(train.draws, "get_dist_info", lambda world=world: (0, world))
+        file = train.run("mini-random", data=images, work_dir=tmp_path / str(world), cfg_options=options)
+        found.append(backbone.load(file)[0]["bn1.running_mean"])
+    assert torch.equal(*found) and found[0].any()
+
+
 def test_random_statistics_are_those_of_the_images(images, tmp_path):
     """Calibrated, the network in eval mode has activations as in training mode: C4 near unit scale, not 15."""
     file = train.run(

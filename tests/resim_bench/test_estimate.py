@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import time
 
 import pytest
@@ -189,6 +190,10 @@ def tell(run_id, **options):
     print("noise")
     if run_id == "wrong":
         raise UserError("one sentence")
+    if run_id in ("full", "broken"):
+        raise RuntimeError("CUDA out of memory" if run_id == "full" else "another")
+    if run_id == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     return run_id, options, os.getpid()
 
 
@@ -199,3 +204,8 @@ def test_a_probe_runs_in_a_process_of_its_own_in_silence(capfd):
     assert out == "" and err == "measuring an-id\n"
     with pytest.raises(UserError, match="^one sentence$"):
         estimate.measured(Run("pretrain", "wrong", 1), tell)
+    for name in ("full", "killed"):
+        with pytest.raises(UserError, match=f"^{name} does not fit into the memory here, or the system ended it"):
+            estimate.measured(Run("pretrain", name, 1), tell)
+    with pytest.raises(RuntimeError, match="another"):
+        estimate.measured(Run("pretrain", "broken", 1), tell)

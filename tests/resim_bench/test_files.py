@@ -1,10 +1,24 @@
-"""Folders that last as long as their process."""
+"""Folders that last as long as their process, and files that are whole."""
 
+import errno
 import os
 import signal
 import tempfile
+from pathlib import Path
+
+import pytest
 
 from resim_bench import files
+
+
+def test_a_file_system_that_may_only_be_read_names_the_file_that_was_asked_for(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "temporary"))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(OSError, match="no space") as error, files.replacing(tmp_path / "wanted"):
+        raise OSError(errno.ENOSPC, "no space")
+    assert error.value.filename == str(tmp_path / "wanted")
 
 
 def test_a_temporary_folder_of_a_killed_process_goes_and_no_other(tmp_path, monkeypatch):

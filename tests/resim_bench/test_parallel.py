@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import textwrap
 import threading
@@ -32,6 +33,8 @@ SCRIPT = """
     print(f"working on {name}")
     if (folder / "fails").exists() and (folder / "fails").read_text() == name:
         sys.exit("resim-bench: the disk is full: make room")
+    if (folder / "dies").exists():
+        os.kill(os.getpid(), 9)
     time.sleep(60 if (folder / "slow").exists() else 0.2)
     facts = {"arguments": sys.argv[2:], "threads": os.environ["OMP_NUM_THREADS"]}
     (folder / "began").open("a").write(name + " ended" + chr(10))
@@ -105,6 +108,17 @@ def test_what_fails_says_why_and_stops_the_others(folder, monkeypatch):
     with pytest.raises(UserError, match="^the disk is full: make room$"):
         parallel.run(with_seed(0), folder)
     assert "ended" not in (folder / "began").read_text()
+
+
+def test_what_the_system_ends_is_said(folder):
+    (folder / "dies").touch()
+    with pytest.raises(UserError, match=r"^the system ended 0 mini-(random|moco-v2) \(SIGKILL\): see its memory, and"):
+        parallel.run(with_seed(0), folder)
+
+
+def test_nothing_of_the_current_folder_is_imported(tmp_path):
+    (tmp_path / "random.py").write_text("raise RuntimeError")
+    subprocess.run([*parallel.COMMAND, "--version"], cwd=tmp_path, check=True, capture_output=True)
 
 
 def test_a_cluster_s_stop_ends_what_runs(folder):

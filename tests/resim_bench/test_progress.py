@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,10 +108,17 @@ def test_the_seconds_of_a_run_are_its_median_step_s(tmp_path):
 
 
 def test_a_claim_that_is_no_run_s_is_none(tmp_path):
-    for folder in ("", "pretrain", "pretrain/mini-moco-v2/seed-0"):
+    on = "on/blood/transfer/mini-moco-v2/mini-voc-full/pretrain-0_transfer-0"
+    for folder in ("", "pretrain", "pretrain/mini-moco-v2/seed-0", on):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / trace.CLAIM).write_text("{}")
-    assert [run.name for run in trace.found(tmp_path)] == ["mini-moco-v2, seed-0"]
+    record = tmp_path / "on/blood/records" / Path(on).relative_to("on/blood/transfer").with_suffix(".json")
+    record.parent.mkdir(parents=True)
+    record.touch()
+    assert [(run.room, run.name, run.state) for run in trace.found(tmp_path)] == [
+        ("pretrain", "mini-moco-v2, seed-0", trace.STOPPED),
+        ("transfer", "mini-moco-v2, mini-voc-full, pretrain-0_transfer-0", trace.FINISHED),
+    ]
     assert trace.found(tmp_path / "pretrain/mini-moco-v2") == []
 
 

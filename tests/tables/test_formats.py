@@ -109,3 +109,4 @@ def test_csv_is_the_frame_with_all_its_digits(frame):
         assert (row["table"], row["metric"], row["verdict"]) == (line.table, line.metric, line.verdict)
         assert row["ours"] == ("" if math.isnan(line.ours) else repr(line.ours))
     assert "pretrain.epochs 500 → 1" in {row["deviations"] for row in rows}
+    assert {row["held"] for row in rows} == {""}, "in no words of Python's"

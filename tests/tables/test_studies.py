@@ -159,7 +159,6 @@ def test_another_transfer_of_a_backbone_of_the_plan_does_not_count(trials):
     found = tables.collect(planned)
     assert studies.judge(PLAN, tables.collect([*more, *planned])) == studies.judge(PLAN, found)
     assert studies.seeds_run(PLAN, tables.collect(more)) == []
-    assert studies.file_of(more[0]) == studies.file_of(planned[0]) == "mini"
     plan = studies.load_studies()["mini-first"]
     assert not plan.pins({side: {"seed": seed} for side, seed in (("pretrain", 1), ("transfer", 2))})
 

@@ -138,9 +138,9 @@ def test_the_second_detection_of_an_object_is_a_false_positive():
 @pytest.mark.parametrize("corner", [math.nan, math.inf, -math.inf])
 def test_a_box_that_is_not_finite_finds_nothing(corner):
     """A detector whose training ran away gives such, and its test ends all the same."""
-    truth = [image((BOX, 0, False))]
-    found = [image(([corner, *BOX[1:]], 0.9, 0), (BOX, 0.5, 0))]
-    assert voc(found, truth, 1)["AP"] == pytest.approx(50)
+    truth, wild = [image((BOX, 0, False))], ([corner, *BOX[1:]], 0.9, 0)
+    assert voc([image(wild)], truth, 1)["AP"] == 0
+    assert voc([image(wild, (BOX, 0.5, 0))], truth, 1)["AP"] == pytest.approx(50)
 
 
 def test_equal_scores_keep_their_order():

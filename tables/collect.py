@@ -68,8 +68,9 @@ def collect(records: Iterable[dict]) -> pd.DataFrame:
         pinned = study.pinned if study and study.pinned else None
         counting = [_counting(row, by_experiment, seeds, pinned) for row in table.rows]
         of_table = {
-            (number, metric): _line(table, number, metric, pinned, *trials)
-            for number, trials in enumerate(counting)
+            (number, metric): _line(table, number, metric, deviations, ran, trials)
+            for number, (ran, trials) in enumerate(counting)
+            for deviations in [deviations_of(trials, pinned)]
             for metric in table.metrics
         }
         lines += _with_deltas(table, of_table)
@@ -110,8 +111,9 @@ def _with_differences(frame: pd.DataFrame) -> pd.DataFrame:
 def _with_earlier(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with `earlier`: what the table of an earlier edition has in the row of that name."""
     editions = {table.id: table.earlier for table in load_tables().values()}
-    ours = {(line.table, line.name, line.metric): (line.ours, line.std) for line in frame.itertuples()}
-    keys = [(editions[line.table], line.name, line.metric) for line in frame.itertuples()]
+    keys = list(zip(frame.table, frame.name, frame.metric, strict=True))
+    ours = dict(zip(keys, zip(frame.ours, frame["std"], strict=True), strict=True))
+    keys = [(editions[table], name, metric) for table, name, metric in keys]
     return frame.assign(earlier=[ours.get(key, (NAN, NAN)) for key in keys])
 
 
@@ -175,12 +177,11 @@ def _short(value, width: int = 24) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _line(table: Table, number: int, metric: str, pinned: Protocols | None, ran: str, trials: list[dict]) -> dict:
+def _line(table: Table, number: int, metric: str, deviations: tuple[str, ...], ran: str, trials: list[dict]) -> dict:
     row = table.rows[number]
     noise = table.noise(metric)
     ours = compare.summarise(noise, _by_pretraining(table, metric, trials).values())
     reported = row.reported.get(metric, NAN)
-    deviations = deviations_of(trials, pinned)
     compared = bool(ours.trials and row.reported and not deviations)
     difference = ours.mean - reported if compared else NAN
     error = compare.standard_error(noise, ours.error, row.paper_trials) if compared else NAN

@@ -138,7 +138,7 @@ def judge(study: Study, frame: pd.DataFrame) -> list[Judged]:
     Args:
         frame: made by `tables.collect`.
     """
-    if seeds_run(study, frame) != list(study.seeds):
+    if not study.claims or seeds_run(study, frame) != list(study.seeds):
         return []
     values, details = _by_row(study, frame), _details(study, frame)
 
@@ -172,7 +172,7 @@ def _details(study: Study, frame: pd.DataFrame) -> dict[str, dict[int, dict]]:
     """`{row: {seed: detail}}` of the trials that followed the protocol and have one."""
     return {
         line.name: {seed: of for seed, of in line.details.items() if of and line.verdict != compare.DEVIATES}
-        for line in frame[frame.table == study.table].itertuples()
+        for line in frame.loc[frame.table == study.table, ["name", "details", "verdict"]].itertuples()
     }
 
 
@@ -180,5 +180,5 @@ def _by_row(study: Study, frame: pd.DataFrame) -> Mapping[tuple[str, str], dict[
     """`{(row, metric): {seed: value}}` of the trials that followed the protocol."""
     return {
         (line.name, line.metric): line.by_seed if line.verdict != compare.DEVIATES else {}
-        for line in frame[frame.table == study.table].itertuples()
+        for line in frame.loc[frame.table == study.table, ["name", "metric", "by_seed", "verdict"]].itertuples()
     }

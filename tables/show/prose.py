@@ -76,7 +76,7 @@ def _status(tables: Sequence[Table], heads: pd.DataFrame) -> str:
     missing = [
         (table, table.rows[line.row])
         for table in tables
-        for line in heads[(heads.table == table.id) & (heads.trials == 0)].itertuples()
+        for line in heads.loc[(heads.table == table.id) & (heads.trials == 0), ["row", "pretrain"]].itertuples()
         if line.pretrain
     ]
     if missing:
@@ -129,6 +129,8 @@ def _remarks(tables: Sequence[Table], frame: pd.DataFrame, heads: pd.DataFrame, 
     """What the verdict of a row leaves out: how it deviates, and another metric that is below or above."""
     by_id = {table.id: table for table in tables}
     several = len(tables) > 1
+    said = ["table", "row", "name", "heading", "verdict", "held", "deviations"]  # few: a line is made column by column
+    frame, heads = frame[said], heads[said]
     items = deviating(heads, lambda line: _name(line, by_id, several), named)
     held = defaultdict(list)
     for line in heads[heads.verdict.isin(COMPARED)].itertuples():
@@ -137,9 +139,9 @@ def _remarks(tables: Sequence[Table], frame: pd.DataFrame, heads: pd.DataFrame, 
     for images, names in held.items():
         number = " or ".join(map(str, images))
         items.append(("•", f"{', '.join(names)}: {number} images per process, padded together; originally {HELD}."))
-    verdicts = {(line.table, line.row): line.verdict for line in heads.itertuples()}
-    for line in frame.itertuples():
-        if line.verdict in (BELOW, ABOVE) and line.verdict != verdicts[line.table, line.row]:
+    verdicts = dict(zip(zip(heads.table, heads.row, strict=True), heads.verdict, strict=True))
+    for line in frame[frame.verdict.isin([BELOW, ABOVE])].itertuples():
+        if line.verdict != verdicts[line.table, line.row]:
             items.append(("•", f"{_name(line, by_id, several)}: {line.heading} is {line.verdict}."))
     return items
 

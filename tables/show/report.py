@@ -62,7 +62,7 @@ def render(
     if form not in FORMATS:
         raise UserError(f"there is no format '{form}': choose from {', '.join(FORMS)}")
     style = FORMATS[form]
-    known = {line.table for line in frame.itertuples() if not math.isnan(line.earlier[0])}
+    known = {table for table, (mean, _) in zip(frame.table, frame.earlier, strict=True) if not math.isnan(mean)}
     shown = [table if table.id in known else dataclasses.replace(table, earlier="") for table in shown]
     panels = _side_by_side(shown)
     last = max((i for i, tables in enumerate(panels) if tables[0].reports), default=-1)

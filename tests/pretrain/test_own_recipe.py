@@ -107,6 +107,7 @@ def test_a_recipe_from_a_file_trains_a_method_that_it_imports(mine, images, tmp_
             ("model = dict(_delete_=True,", "model = 5 #"),
             "model is 5: give the settings of a method, with its name as type",
         ),
+        (("size=32", "size=32, ratio=(0, 1)"), r"views.ratio is \(0, 1\): give two numbers above 0, the smaller first"),
         (("batch = 8", "batch = = 8"), "mine.py is no recipe .*SyntaxError"),
         (("batch = 8", "bach = 8"), "there is no setting bach"),
         (("batch = 8", "batch = 'many'"), "batch is 'many': give a whole number of at least 1"),

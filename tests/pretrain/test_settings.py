@@ -39,7 +39,6 @@ REFUSED = {  # what the command line has: what the sentence says behind "SETTING
     "views.size=1000000000000": "give a whole number of pixels from 1 to 16384",
     "monitor.size=0": "give a whole number of pixels from 1 to 16384",
     "views.scale=(1,0.2)": SPAN,
-    "views.ratio=(0,1)": "give two numbers above 0, the smaller first",
     "views.scale=(2,3)": SPAN,
     "views.jitter=(0.4,)": JITTER,
     "views.jitter_p=2": SHARE,

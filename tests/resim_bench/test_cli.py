@@ -81,11 +81,15 @@ def test_tables_work_without_any_run(capsys):
 
 
 def processor_time(script):
-    """What else runs on the machine is no fault of the script."""
-    before = os.times()
-    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
-    after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    """The least of three: what else runs on the machine is no fault of the script."""
+
+    def once():
+        before = os.times()
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+        after = os.times()
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    return min(once() for _ in range(3))
 
 
 def test_tables_answer_fast_and_without_torch():

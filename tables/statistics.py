@@ -22,10 +22,12 @@ class Paired(NamedTuple):
 
 
 def paired(differences: Sequence[float], level: float = 0.95) -> Paired:
-    """The paired t-test of at least two differences, and the interval of their mean."""
+    """The paired t-test of at least two differences, and the interval of their mean; NaN where one of them is."""
     from scipy.special import stdtr, stdtrit
 
     n = len(differences)
+    if any(map(math.isnan, differences)):
+        return Paired(math.nan, math.nan, math.nan, math.nan, n)
     mean, error = statistics.fmean(differences), statistics.stdev(differences) / math.sqrt(n)
     half = stdtrit(n - 1, (1 + level) / 2) * error
     p = 2 * stdtr(n - 1, -abs(mean) / error) if error else float(mean == 0)
@@ -44,12 +46,12 @@ def prediction_interval(values: Sequence[float], level: float = 0.99) -> tuple[f
 def holm(p_values: Sequence[float], alpha: float = 0.025) -> list[bool]:
     """Which hypotheses fall when all errors together stay within `alpha` (Holm 1979, step-down).
 
-    2.5 % on one side is where the 95 % interval of a verdict ends, too.
+    2.5 % on one side is where the 95 % interval of a verdict ends, too. One whose p is NaN stands, and counts.
     """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    order = sorted(range(len(p_values)), key=lambda i: (math.isnan(p_values[i]), p_values[i]))
     rejected = [False] * len(p_values)
     for rank, i in enumerate(order):
-        if p_values[i] > alpha / (len(order) - rank):
+        if not p_values[i] <= alpha / (len(order) - rank):
             break
         rejected[i] = True
     return rejected
@@ -74,9 +76,16 @@ def correlation_within(points: Points) -> float:
         pairs += [[value - mean for value, mean in zip(pair, means, strict=True)] for pair in of_method.values()]
     if len(pairs) - len(points) < 3:
         return math.nan
+    return correlation(*zip(*pairs, strict=True))
+
+
+def correlation(x: Sequence[float], y: Sequence[float]) -> float:
+    """Pearson's r; NaN where one side is constant or not a number."""
+    if any(map(math.isnan, (*x, *y))):
+        return math.nan
     try:
-        return statistics.correlation(*zip(*pairs, strict=True))
-    except statistics.StatisticsError:  # one side is constant
+        return statistics.correlation(x, y)
+    except statistics.StatisticsError:
         return math.nan
 
 

@@ -1,7 +1,6 @@
 """Studies: claims and seeds that were written down before the seeds ran, and what the records say of them."""
 
 import functools
-import statistics
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from resim_bench.record import digest
 from tables import compare
 from tables.paper import ROOM, load_tables
 from tables.quantities import QUANTITIES
-from tables.statistics import Paired, holm, paired
+from tables.statistics import Paired, correlation, holm, paired
 
 HOLDS, REVERSED, UNDECIDED = "holds", "reversed", "undecided"
 ALPHA = 0.05
@@ -154,7 +153,7 @@ def judge(study: Study, frame: pd.DataFrame) -> list[Judged]:
             rows = dict.fromkeys([*claim.above, *claim.below])
             above, below = side(claim.above, metric, rows), side(claim.below, metric, rows)
             differences = [a - b for a, b in zip(above, below, strict=True)]
-            found.append((claim, metric, paired(differences), statistics.correlation(above, below)))
+            found.append((claim, metric, paired(differences), correlation(above, below)))
     others = iter(holm([test.p for claim, _, test, _ in found if not claim.primary], ALPHA))
     return [
         Judged(claim, metric, test, r, _verdict(test, test.p < ALPHA if claim.primary else next(others)))

@@ -182,11 +182,16 @@ def _by_number(name: str) -> list:
 
 
 def _seconds(work_dir: Path) -> dict[str, float]:
-    """What each pre-training took that ended here, by its id: the median over its seeds."""
-    found = defaultdict(list)
+    """What each pre-training took that ended here by its recipe, by its id: the median over its seeds."""
+    from tables.paper import load_protocols
+
+    recipes, found = load_protocols()["pretrain"], defaultdict(list)
     for run in trace.found(work_dir):
-        if run.room == "pretrain" and run.state == trace.FINISHED and (seconds := trace.seconds(run.folder)):
-            found[run.folder.parent.name].append(seconds)
+        id = run.folder.parent.name
+        if run.room != "pretrain" or run.state != trace.FINISHED or not (seconds := trace.seconds(run.folder)):
+            continue
+        if record.digest(runs.read_claim(run.folder).get("protocol")) == recipes.get(id):
+            found[id].append(seconds)
     return {name: statistics.median(values) for name, values in found.items()}
 
 

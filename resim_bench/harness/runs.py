@@ -197,7 +197,7 @@ def _remove_empty(folder: Path, above: Path) -> None:
 
 
 def commit() -> str:
-    """This repository's, `-dirty` where tracked files are others; "unknown" outside of a clone."""
+    """This repository's, `-dirty` where tracked files are others but kept records; "unknown" outside of a clone."""
 
     def git(*args):
         return subprocess.run(["git", "-C", ROOT, *args], capture_output=True, text=True, check=True).stdout
@@ -206,7 +206,8 @@ def commit() -> str:
         if Path(git("rev-parse", "--show-toplevel").strip()).resolve() != ROOT:
             return "unknown"  # the environment stands in somebody else's repository
         head = git("rev-parse", "HEAD").strip()
-        return head + ("-dirty" if git("status", "--porcelain", "--untracked-files=no").strip() else "")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)tables/records")
+        return head + ("-dirty" if changed.strip() else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

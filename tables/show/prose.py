@@ -1,6 +1,7 @@
 """What is said in words beneath a table, the same for every format: items of a mark and a text."""
 
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -288,9 +289,9 @@ def outcome(judged: studies.Judged, table: Table) -> str:
 
 def of_test(judged: studies.Judged) -> str:
     """What stands behind a difference: how likely it is by chance, of how many seeds, and what pairing bought."""
-    correlation = f"{judged.correlation:.2f}".replace("-", "−")
-    p = f"{judged.found.p:.2g}" if judged.found.p >= 0.0001 else "< 0.0001"
-    return f"p {p}, n {judged.found.n}, r {correlation}"
+    r = layout.ABSENT if math.isnan(judged.correlation) else f"{judged.correlation:.2f}".replace("-", "−")
+    p = layout.ABSENT if math.isnan(judged.found.p) else f"{judged.found.p:.2g}"
+    return f"p {'< 0.0001' if judged.found.p < 0.0001 else p}, n {judged.found.n}, r {r}"
 
 
 def of_metric(judged: studies.Judged, table: Table) -> str:

@@ -21,6 +21,7 @@ from resim_bench.data import scenes
 from resim_bench.harness import runs, trace
 from resim_bench.machine import doctor as machine_doctor
 from resim_bench.machine import estimate, timing
+from tests import pin
 
 
 @pytest.fixture(autouse=True)
@@ -495,11 +496,12 @@ def test_figures(units, capsys, tmp_path):
     assert cli.main(["figure", "length", "length.svg"]) == 2
     assert "no pre-training of MoCo-v2, ReSim-C4, windows permuted has its log here" in capsys.readouterr().err
     for name in ("mini-moco-v2-16ep", "mini-resim-c4", "mini-resim-c4-permuted-4ep"):
-        folder = Path("work_dirs/pretrain", name, "seed-11")
-        (folder / "1/vis_data").mkdir(parents=True)
-        (folder / runs.CLAIM).write_text("{}")
-        (folder / "backbone.safetensors").touch()
-        (folder / "1/vis_data/scalars.json").write_text('{"iter": 248, "time": 0.5}\n')
+        for seed, protocol in ((11, pin.of_recipe(name)), (12, {"max_iters": 2})):
+            folder = Path("work_dirs/pretrain", name, f"seed-{seed}")
+            (folder / "1/vis_data").mkdir(parents=True)
+            (folder / runs.CLAIM).write_text(json.dumps({"protocol": protocol}))
+            (folder / "backbone.safetensors").touch()
+            (folder / "1/vis_data/scalars.json").write_text('{"iter": 248, "time": 0.5}\n')
     assert cli.main(["figure", "length", "length.svg"]) == 0
     assert "minutes of pre-training" in Path("length.svg").read_text()
     assert cli.main(["figure", "mini", "mini.pdf"]) == 2

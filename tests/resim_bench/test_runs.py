@@ -224,6 +224,11 @@ def test_a_record_never_names_the_commit_of_another_repository(tmp_path, monkeyp
     subprocess.run(commit, cwd=tmp_path, shell=True, check=True)
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     assert len(runs.commit()) == 40, "its own"
+    for name, ending in (("tables/records/mini.jsonl", ""), ("transfer/voc.py", "-dirty")):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+        subprocess.run(["git", "add", name], cwd=tmp_path, check=True)
+        assert runs.commit()[40:] == ending, "a study keeps its records while it runs"
     (tmp_path / "lib").mkdir()
     monkeypatch.setattr(runs, "ROOT", tmp_path / "lib")
     assert runs.commit() == "unknown"

@@ -77,6 +77,8 @@ def test_holm_by_hand():
     assert holm([0.0249]) == [True]
     assert holm([0.0251]) == [False]
     assert holm([0.02, 0.9]) == [False, False], "alone it would fall"
+    assert holm([math.nan, 0.01]) == [False, True] and holm([math.nan]) == [False], "what cannot be tested stands"
+    assert holm([math.nan, 0.024]) == [False, False], "and counts among them"
     assert holm([]) == []
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import numpy as np
 import pytest
@@ -131,6 +132,22 @@ def test_secondary_claims_share_their_error(trials, monkeypatch):
     judged = studies.judge(PLAN, tables.collect(trials({})))
     assert {one.verdict for one in judged if one.claim.primary} == {HOLDS}
     assert {one.verdict for one in judged if not one.claim.primary} == {UNDECIDED}
+
+
+def test_what_cannot_be_tested_is_undecided(trials):
+    """A row without any AP is constant, and of its curve there is no slope: no reason to lose every other table."""
+    records = trials({f"ReSim-C4 {FROZEN}": 23.0})
+    for record in records:
+        if record["pretrain"]["id"] == "mini-random":
+            record["metrics"] |= dict.fromkeys(record["metrics"], 0.0)
+        if record["pretrain"]["id"] == "mini-moco-v2":
+            record["detail"]["box"]["by_iou"] = dict.fromkeys(IOUS, 0.0)
+    frame = tables.collect(records)
+    found = verdicts(records)
+    assert found["MoCo-v2", "AP", False] == found["ReSim-C4", "AP", True] == HOLDS
+    text = " ".join(tables.render(frame, ["mini"]).split())
+    assert "Slope of log AP over the IoU undecided: – (– … –), p –, n 10, r –." in text
+    assert re.search(r"MoCo-v2 is above random.* AP holds: .* n 10, r –;", text)
 
 
 def test_nothing_is_judged_before_all_seeds_have_run(trials):

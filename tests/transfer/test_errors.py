@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from resim_bench.record import ERRORS
-from tests.conformance.detection import generated_errors
+from tests.conformance.detection import with_errors
 from transfer import errors
 from transfer.detections import Detections, Found, Images, Truth
 
@@ -168,8 +168,8 @@ def test_a_class_that_loses_its_last_object_has_nothing_as_long_as_it_has_detect
 
 
 def test_a_record_has_boxes_and_masks_at_two_thresholds_and_no_cost_is_negative():
-    found = errors.analysis(generated_errors())
+    found = errors.analysis(with_errors("error_costs"))
     assert {kind: list(of) for kind, of in found.items()} == {"box": ["0.5", "0.75"], "mask": ["0.5", "0.75"]}
-    assert found["mask"]["0.75"] == errors.costs(generated_errors(), 0.75, masks=True)
+    assert found["mask"]["0.75"] == errors.costs(with_errors("error_costs"), 0.75, masks=True)
     assert all(0 <= value <= 100 for of in found.values() for costs in of.values() for value in costs.values())
     assert list(errors.analysis(case([(0, 0, BOX)], []))) == ["box"]

@@ -97,7 +97,7 @@ def worth(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A frame with a line per `readings`, `images`, `transfer` and `reading`, and how many `methods` and `backbones`
-        there are. Each `tables.statistics.Estimate` has its standard error over seeds: `correlation` within methods;
+        there are, `seeds` of the method with the fewest and of that with the most. Each `tables.statistics.Estimate` has its standard error over seeds: `correlation` within methods;
         `error` of AP, of one method predicted by a line through all others; the same `by_mean` of the others; and
         the difference, `gain`. NaN is what there is too little for.
     """
@@ -115,6 +115,7 @@ def worth(frame: pd.DataFrame) -> pd.DataFrame:
                     "reading": reading,
                     "methods": len(of_reading),
                     "backbones": len(part),
+                    "seeds": (min(map(len, of_reading.values())), max(map(len, of_reading.values()))),
                     "correlation": jackknife(correlation_within, of_reading),
                     "error": jackknife(lambda points: left_out(points, line), of_reading),
                     "by_mean": jackknife(lambda points: left_out(points, mean_alone), of_reading),

@@ -45,6 +45,8 @@ def of_worth(frame: pd.DataFrame) -> str:
             for one in part.itertuples()
         ]
         counts = f"{counted(part.backbones.iloc[0], 'backbone')} of {counted(part.methods.iloc[0], 'method')}"
+        fewest, most = part.seeds.iloc[0]
+        counts += f", {fewest} to {most} each" if fewest < most else ""
         title = f"What {id} say of the AP of {transfer}: {counts}"
         blocks.append(terminal.block("", title, terminal.columned(_columns(titles), rows), []))
     return "\n\n".join([*blocks, terminal.item("", LEGEND.format("; gain: the difference"))]) + "\n"

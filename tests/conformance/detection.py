@@ -410,7 +410,9 @@ def error_costs_mask():
 def error_costs_of_detectors():
     names = "error_costs_random", "error_costs_resim_c4"
     return max(
-        relative(_error_costs(kind, with_errors(name)), golden(name)[kind]) for name in names for kind in ("box", "mask")
+        relative(_error_costs(kind, with_errors(name)), golden(name)[kind])
+        for name in names
+        for kind in ("box", "mask")
     )
 
 

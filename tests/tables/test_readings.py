@@ -126,6 +126,8 @@ def test_the_worth_of_readings_is_a_table(evidence):
     text = tables.of_worth(tables.readings(evidence))
     assert "What readings-mini say of the AP of mini-voc-frozen: 25 backbones of 5 methods" in text
     assert re.search("^cells +1.00 ± 0.00  0.0 ± 0.0 ", text, re.MULTILINE)
+    fewer = [one for one in evidence if one["pretrain"]["id"] != METHODS[0] or one["pretrain"]["seed"] > 2]
+    assert "23 backbones of 5 methods, 3 to 5 each" in tables.of_worth(tables.readings(fewer))
     assert max(map(len, text.splitlines())) <= 100
 
 

@@ -97,9 +97,10 @@ def worth(frame: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A frame with a line per `readings`, `images`, `transfer` and `reading`, and how many `methods` and `backbones`
-        there are, `seeds` of the method with the fewest and of that with the most. Each `tables.statistics.Estimate` has its standard error over seeds: `correlation` within methods;
-        `error` of AP, of one method predicted by a line through all others; the same `by_mean` of the others; and
-        the difference, `gain`. NaN is what there is too little for.
+        there are, `seeds` of the method with the fewest and of that with the most. Each `tables.statistics.Estimate`
+        has its standard error over seeds: `correlation` within methods; `error` of AP, of one method predicted by a
+        line through all others; the same `by_mean` of the others; and the difference, `gain`. NaN is what there is too
+        little for.
     """
     lines = []
     for (id, images, transfer), part in frame[frame.transfer != ""].groupby(

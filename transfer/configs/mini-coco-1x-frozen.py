@@ -2,7 +2,7 @@
 
 Paper: none; it asks of the pyramid and of masks what `make mini-study` asks of C4.
 Run: resim-bench transfer mini-coco-1x-frozen --backbone mini-resim-fpn --data data/mini/coco
-Expect: less than mini-coco-1x, as the pilot in docs/pilots.md found.
+Expect: less than mini-coco-1x, as the pilot in docs/mini.md found.
 It differs from mini-coco-1x by the line below alone.
 """
 

@@ -2,7 +2,7 @@
 
 Paper: none; it asks of the pyramid and of masks what `make mini-study` asks of C4.
 Run: resim-bench transfer mini-coco-1x --backbone mini-resim-fpn --data data/mini/coco
-Expect: what the pilot in docs/pilots.md found.
+Expect: what the pilot in docs/mini.md found.
 Widths are a quarter of coco-1x's, the mask head's an eighth, and what is in pixels an eighth, as 96 px are of 800:
 anchors of 4, 8, 16, 32 and 64 px on P2 to P6; regions below 14 px lie on P2, below 28 on P3, below 56 on P4, and the
 others on P5 (`finest_scale`).

@@ -2,7 +2,7 @@
 
 Paper: none; it asks of the pyramid and of masks what `make mini-study` asks of C4.
 Run: resim-bench transfer mini-coco-2x --backbone mini-resim-fpn --data data/mini/coco
-Expect: more than mini-coco-1x; the pilot in docs/pilots.md has not run it.
+Expect: more than mini-coco-1x; the pilot in docs/mini.md has not run it.
 It differs from mini-coco-1x by the schedule below alone.
 """
 

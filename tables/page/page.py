@@ -314,7 +314,8 @@ def _study(study: studies.Study, frame: pd.DataFrame, editions: Sequence[studies
     beside = frame[frame.table.isin([one.table for one in editions]) & (frame.metric == metric)]
     reach = [value for line in beside.itertuples() for value in line.by_seed.values()]
     judged = frame.attrs[JUDGED].get(study.id, [])
-    most = max((max(abs(one.found.low), abs(one.found.high)) for one in judged), default=1.0) or 1.0
+    ends = [abs(end) for one in judged for end in (one.found.low, one.found.high) if not math.isnan(end)]
+    most = max(ends, default=1.0) or 1.0
     label = f"{table.heading(metric)} of every seed, {table.title}: the table after it has the numbers"
     return {
         "id": study.id,

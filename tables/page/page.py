@@ -115,7 +115,7 @@ def page(
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"inline": inline, "mark": mark}
+    environment.filters |= {"inline": inline, "plain": layout.plain, "mark": mark}
     return environment.get_template("page.html").render(
         style=Markup(style),
         script=Markup(script),
@@ -316,7 +316,7 @@ def _study(study: studies.Study, frame: pd.DataFrame, editions: Sequence[studies
     judged = frame.attrs[JUDGED].get(study.id, [])
     ends = [abs(end) for one in judged for end in (one.found.low, one.found.high) if not math.isnan(end)]
     most = max(ends, default=1.0) or 1.0
-    label = f"{table.heading(metric)} of every seed, {table.title}: the table after it has the numbers"
+    label = f"{layout.plain(table.heading(metric))} of every seed, {table.title}: the table after it has the numbers"
     return {
         "id": study.id,
         "table": _table(table, frame),

@@ -22,6 +22,7 @@ from tables.show import prose
 from tables.show.layout import one_decimal
 
 MADE = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
+UNSEEN = ("script", "style")
 HOSTILE = "<script>alert(1)</script>\"'&</style>]]>{{ 7 * 6 }} \u202eאבג " + 10_000 * "x"
 
 
@@ -164,6 +165,13 @@ def test_a_hostile_record_changes_nothing_but_its_own_cells(make_record):
     assert words(detail).count("<script>alert(1)</script>\"'&</style>]]>{{ 7 * 6 }}") == 3
     others = (without(tree, ("in100-voc.2", "windows-full.0")) for tree in (hostile, plain))
     assert next(others) == next(others)
+
+
+def test_raised_letters_are_raised(tree):
+    """In no word that is read or heard is there the mark that stands for them."""
+    seen = [node for node in tree.iter() if isinstance(node.tag, str) and node.tag.rpartition("}")[2] not in UNSEEN]
+    said = [text for node in seen for text in (node.text, node.tail, *node.attrib.values()) if text]
+    assert len(said) > 1000 and not [text for text in said if re.search(r"\^\w", text)]
 
 
 def test_a_study_has_every_seed_and_its_claims(frame, tree):

@@ -8,7 +8,7 @@ from tests import replay
 
 
 def test_the_first_losses_of_a_seed_are_the_recorded_ones(tmp_path):
-    """Within what rounding grows to, by two threads or AVX2 alone: 0.6 % in ten steps, 1.4 % in fifty.
+    """Within what rounding grows to, by other threads or processors: 2e-4 in three steps, 1.1 % in ten, 1.9 % in fifty.
 
     The first step, where nothing has grown (SSE alone: 4e-7), tells views apart that are blurred in another way.
     """
@@ -17,5 +17,5 @@ def test_the_first_losses_of_a_seed_are_the_recorded_ones(tmp_path):
     assert {"loss", "loss_instance", "loss_c4"} == found.keys()
     for name, values in found.items():
         assert values[0] == pytest.approx(recorded[name][0], rel=1e-5), name
-        assert values[:10] == pytest.approx(recorded[name][:10], rel=0.01), name
+        assert values[:3] == pytest.approx(recorded[name][:3], rel=1e-3), name
         assert values == pytest.approx(recorded[name], rel=0.03), name

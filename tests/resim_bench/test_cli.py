@@ -16,7 +16,7 @@ import torchvision
 
 import tables
 from resim_bench import backbone, cli, evidence, experiments, record
-from resim_bench.cli import datasets
+from resim_bench.cli import datasets, results
 from resim_bench.data import scenes
 from resim_bench.harness import runs, trace
 from resim_bench.machine import doctor as machine_doctor
@@ -501,7 +501,8 @@ def test_figures(units, capsys, tmp_path):
             (folder / "1/vis_data").mkdir(parents=True)
             (folder / runs.CLAIM).write_text(json.dumps({"protocol": protocol}))
             (folder / "backbone.safetensors").touch()
-            (folder / "1/vis_data/scalars.json").write_text('{"iter": 248, "time": 0.5}\n')
+            (folder / "1/vis_data/scalars.json").write_text(json.dumps({"iter": 248, "time": seed / 4}) + "\n")
+    assert set(results._seconds(Path("work_dirs")).values()) == {682.0}, "of the recipe's run alone"
     assert cli.main(["figure", "length", "length.svg"]) == 0
     assert "minutes of pre-training" in Path("length.svg").read_text()
     assert cli.main(["figure", "mini", "mini.pdf"]) == 2

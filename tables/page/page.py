@@ -5,6 +5,7 @@ without its script, which filters, copies and saves.
 """
 
 import base64
+import functools
 import hashlib
 import itertools
 import math
@@ -30,8 +31,7 @@ from tables.collect import JUDGED
 from tables.compare import ABOVE, BELOW, COMPARED, DEVIATES, INCONCLUSIVE, MATCH, NO_CHECKPOINT, UNVERIFIED
 from tables.page import charts, pictures, places
 from tables.paper import Table, load_paper, load_tables
-from tables.show import errors, layout, prose
-from tables.show.report import chosen, render
+from tables.show import errors, layout, prose, report
 
 HERE = Path(__file__).parent
 STYLES, SCRIPTS = ("style.css", "pictures.css", "places.css"), ("page.js", "places.js")
@@ -95,7 +95,7 @@ def page(
         found: what backbones take for the same place, if any were asked.
     """
     seen = pictures.views(compared)
-    tables = chosen(frame, None)
+    tables = report.chosen(frame, None)
     papers = [table for table in tables if table.reports]
     of_studies = {study.table for study in studies.load_studies().values()}
     style, script = ("".join((HERE / name).read_text("utf-8") for name in names) for names in (STYLES, SCRIPTS))
@@ -112,11 +112,7 @@ def page(
         "pictures": [group["data"] for of_table in seen.values() for group in of_table if "data" in group],
         "runs": [{key: run[key] for key in ("room", "name", "state", "curves")} for run in shown],
     }
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"inline": inline, "plain": layout.plain, "mark": mark}
-    return environment.get_template("page.html").render(
+    return _template().render(
         style=Markup(style),
         script=Markup(script),
         digests={"style": _digest(style), "script": _digest(script)},
@@ -142,6 +138,15 @@ def page(
         more_runs=Counter(run.state for run in runs[RUNS:]),
         data=_plain(data),
     )
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"inline": inline, "plain": layout.plain, "mark": mark}
+    return environment.get_template("page.html")
 
 
 def _digest(text: str) -> str:
@@ -206,8 +211,9 @@ def _table(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
     """A table: rows of cells, each with what stands behind it; what is said beneath; and the same to be copied."""
     part = frame[frame.table == table.id]
     by_place = {(line.row, line.metric): line for line in part.itertuples()}
-    all_lines = layout.lines([table], part)
-    lines = {ours: iter([line for line in all_lines if line.ours is ours]) for ours in (True, False)}
+    panel = report.panel([table], part)
+    (table,) = panel.tables
+    lines = {ours: iter([line for line in panel.lines if line.ours is ours]) for ours in (True, False)}
     ran = {line.row for line in part[part.trials > 0].itertuples()}
     rows = []
     for number, row in enumerate(table.rows):
@@ -232,8 +238,7 @@ def _table(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
                 "further": _further(table, by_place, number, first.sides[0].further),
             }
         )
-    items = prose.beneath([table], part, details=False)
-    copies = {form: render(frame, [table.id], form) for form in ("markdown", "latex")}
+    copied = panel.with_legend(part)
     return {
         "id": table.id,
         "title": table.title,
@@ -242,8 +247,8 @@ def _table(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
         "further": table.further,
         "window": any(row.window for row in table.rows),
         "rows": rows,
-        "items": items,
-        "copies": copies,
+        "items": panel.items,
+        "copies": {form: report.typeset(copied, form) + "\n" for form in ("markdown", "latex")},
     }
 
 

@@ -13,6 +13,8 @@ from tables.statistics import Paired
 
 ABSENT = "–"
 RAISED = str.maketrans("Tbmk", "ᵀᵇᵐᵏ")
+READ = ["table", "row", "group", "metric", "reported", "reported_delta", "ours", "std", "delta", "trials", "verdict"]
+READ += ["versus", "earlier"]
 
 
 class Number(NamedTuple):
@@ -49,14 +51,16 @@ def lines(tables: Sequence[Table], frame: pd.DataFrame) -> list[Line]:
     A row has the paper's line and, where something has run, ours under it; of a table of our own there is ours alone.
     """
     marks = footnotes(tables)
+    frame = frame[READ]  # few: a row is cut out column by column
     parts = [frame[frame.table == table.id] for table in tables]
     verdicts = [headline(part) for part in parts]
     best = [(_best(part, "reported"), _best(part[part.verdict != DEVIATES], "ours")) for part in parts]
+    by_row = [dict(iter(part.groupby("row"))) for part in parts]
     found = []
     for number, row in enumerate(tables[0].rows):
         texts = dict.fromkeys(table.notes[note] for table in tables for note in table.rows[number].notes)
         label = row.label + "".join(f" [{marks[text]}]" for text in texts)
-        rows = [part[part.row == number] for part in parts]
+        rows = [of_row[number] for of_row in by_row]
         heads = [verdict.loc[number] for verdict in verdicts]
         ran = any(head.trials for head in heads)
         if tables[0].reports:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -61,24 +62,44 @@ def render(
         )
     if form not in FORMATS:
         raise UserError(f"there is no format '{form}': choose from {', '.join(FORMS)}")
-    style = FORMATS[form]
-    known = {table for table, (mean, _) in zip(frame.table, frame.earlier, strict=True) if not math.isnan(mean)}
-    shown = [table if table.id in known else dataclasses.replace(table, earlier="") for table in shown]
     panels = _side_by_side(shown)
     last = max((i for i, tables in enumerate(panels) if tables[0].reports), default=-1)
     parts = []
     for i, tables in enumerate(panels):
-        part = frame[frame.table.isin([table.id for table in tables])]
-        grid = style.grid(tables, layout.lines(tables, part), bold or form != "terminal")
-        items = prose.beneath(tables, part, details)
-        if i == last and frame.verdict.isin(COMPARED).any():
-            items.append(("", prose.legend(tables[0].paper)))
-        parts.append(style.block(tables[0].id, _title(tables), grid, items))
+        laid_out = panel(tables, frame, details)
+        parts.append(typeset(laid_out.with_legend(frame) if i == last else laid_out, form, bold))
         if i == last and not only and form != "latex":
-            parts.append(
-                style.block("claims", "What the summary says in words", [], prose.on_claims(frame, "reported", "ours"))
-            )
+            said = prose.on_claims(frame, "reported", "ours")
+            parts.append(FORMATS[form].block("claims", "What the summary says in words", [], said))
     return "\n\n\n".join(parts) + "\n"
+
+
+class Panel(NamedTuple):
+    """Tables that stand side by side, their lines, and what is said beneath: the same in every format."""
+
+    tables: list[Table]
+    lines: list[layout.Line]
+    items: list[prose.Item]
+
+    def with_legend(self, frame: pd.DataFrame) -> "Panel":
+        """How they are read beneath them, where anything in the frame is compared with a paper."""
+        compared = self.tables[0].reports and frame.verdict.isin(COMPARED).any()
+        return self._replace(items=[*self.items, *[("", prose.legend(self.tables[0].paper))] * bool(compared)])
+
+
+def panel(tables: list[Table], frame: pd.DataFrame, details: bool = False) -> Panel:
+    """Lay out tables that stand side by side; no column is for an earlier edition of which nothing is known."""
+    part = frame[frame.table.isin([table.id for table in tables])]
+    known = {table for table, (mean, _) in zip(part.table, part.earlier, strict=True) if not math.isnan(mean)}
+    tables = [table if table.id in known else dataclasses.replace(table, earlier="") for table in tables]
+    return Panel(tables, layout.lines(tables, part), prose.beneath(tables, part, details))
+
+
+def typeset(panel: Panel, form: str, bold: bool = False) -> str:
+    """A panel in one of `FORMATS`."""
+    tables, lines, items = panel
+    style = FORMATS[form]
+    return style.block(tables[0].id, _title(tables), style.grid(tables, lines, bold or form != "terminal"), items)
 
 
 def _side_by_side(shown: list[Table]) -> list[list[Table]]:

@@ -22,7 +22,7 @@ def started(tmp_path, *words, gpus_here=0):
     places = {
         name: value
         for name, value in places.items()
-        if name not in ("CUDA_VISIBLE_DEVICES", "GPUS", "NODES", "MASTER", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+        if name not in ("CUDA_VISIBLE_DEVICES", "GPUS", "NODES", "MASTER", "ARGS", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     }
     said = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, env=places, check=True)
     return " ".join(said.stdout.splitlines()[-1].split())

@@ -82,6 +82,7 @@ def run(folder, *command):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_method_a_protocol_and_a_table(copied):
     (copied / "pretrain/methods/mirrored.py").write_text(METHOD)
     methods = copied / "pretrain/methods/__init__.py"

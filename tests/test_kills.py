@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = [name for name in kills.COMMANDS if name not in ("pretrain", "transfer")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("commands", [["pretrain"], ["transfer"], QUICK], ids=" ".join)
 def test_a_kill_of_each_kind_loses_nothing(commands):
     run = subprocess.run(

@@ -54,6 +54,7 @@ def test_a_step_is_the_same_when_it_is_repeated(monkeypatch):
     assert doctor.repeated("cpu").state == NOT_READY
 
 
+@pytest.mark.slow
 def test_a_step_of_two_processes_is_that_of_one(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert doctor.processes(2).state == READY

@@ -99,6 +99,7 @@ runpy.run_module("resim_bench.program", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_torchrun_with_two_processes_equals_one(images, tmp_path):
     """In float64: in float32 batch norm over a few pixels blows rounding up, on some processors within two steps."""
     settings = TINY_RUN | LEVEL_OPTIONS | {"max_iters": 2}
@@ -139,6 +140,7 @@ def one_of_two(rank, port, images, work_dir, interrupted):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_continue_where_they_were_cut_off(images, tmp_path):
     for folder, interrupted in (("whole", False), ("parts", True), ("parts", False)):
         with socket.socket() as free:

@@ -197,6 +197,7 @@ def tell(run_id, **options):
     return run_id, options, os.getpid()
 
 
+@pytest.mark.slow
 def test_a_probe_runs_in_a_process_of_its_own_in_silence(capfd):
     run_id, options, process = estimate.measured(Run("pretrain", "an-id", 1), tell, data=None)
     assert (run_id, options) == ("an-id", {"data": None}) and process != os.getpid()

@@ -222,12 +222,14 @@ def run(tmp_path, monkeypatch):
     return partial(train.run, "mini-moco-v2", data=images, cfg_options=options)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_is_continued_to_the_same_weights(run, tmp_path):
     found = hardware.continued(run, 1, tmp_path)
     assert found.state == READY and found.said.endswith("cut off and continued: the same bits")
     assert sorted(os.listdir(tmp_path)) == ["cut", "images", "whole"]
 
 
+@pytest.mark.slow
 def test_a_run_that_continues_with_other_images_is_seen(run, tmp_path, monkeypatch):
     monkeypatch.setattr(draws.DrawSampler, "skip", lambda self, count: None)
     found = hardware.continued(run, 1, tmp_path)

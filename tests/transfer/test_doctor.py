@@ -66,6 +66,7 @@ def test_a_short_run_needs_the_backbone_of_the_pre_training(images, tmp_path):
     assert found.state == LEFT_OUT and "it needs the backbone of the pre-training" in found.said
 
 
+@pytest.mark.slow
 def test_a_short_run_is_cut_off_and_continued(images, tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "together", lambda count, work, *args: [work(*args)])
     monkeypatch.setenv("WORLD_SIZE", "1")

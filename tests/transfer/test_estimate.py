@@ -64,6 +64,7 @@ def test_without_images_it_generates_some_and_says_so(transfer_id, classes, tmp_
     assert facts["train_images"] >= 4 and facts["test_images"] >= estimate.TESTED
 
 
+@pytest.mark.slow
 def test_what_stands_in_trains_and_is_tested(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(photographs, "DISTINCT", 4)

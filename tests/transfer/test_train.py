@@ -184,7 +184,10 @@ def _interrupted_and_resumed(start, transfer_id, tmp_path, monkeypatch):
     return whole, start(transfer_id, "parts", resume=True)
 
 
-@pytest.mark.parametrize(("starter", "transfer_id"), [("start", "mini-voc-full"), ("start_coco", "coco-1x-fpn-t")])
+@pytest.mark.parametrize(
+    ("starter", "transfer_id"),
+    [("start", "mini-voc-full"), pytest.param("start_coco", "coco-1x-fpn-t", marks=pytest.mark.slow)],
+)
 def test_interrupted_and_resumed_equals_uninterrupted(starter, transfer_id, request, tmp_path, monkeypatch):
     start = request.getfixturevalue(starter)
     whole, parts = _interrupted_and_resumed(start, transfer_id, tmp_path, monkeypatch)
@@ -234,6 +237,7 @@ def test_plain_mmdetection_trains_and_validates_coco(coco_folder, fpn_path, tmp_
         "model.roi_head.mask_head.num_classes": 3,
         "val_evaluator.data_root": str(coco_folder),
         "val_dataloader.dataset.pipeline.1.scale": (128, 64),
+        "train_dataloader.dataset.pipeline.2.scales": [(128, 48), (128, 64)],
         "train_dataloader.persistent_workers": False,
     }
     said = _plain_mmdetection("coco-1x-release", fpn_path, coco_folder, tmp_path, options)

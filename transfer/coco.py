@@ -58,20 +58,20 @@ def find_coco(folder: Path) -> Path:
     raise UserError(f"the COCO folder {folder} {problem}: {HOW_TO_GET}")
 
 
-def read_split(root: Path, split: str, masks: bool | None = None, grouped: bool = False) -> Split:
+def read_split(root: Path, split: str, masks: bool | None = None, only: str | None = None) -> Split:
     """The images of a split, in the order of the annotation file, and its categories.
 
     Args:
         root: the folder that holds `annotations`.
         split: `train` (train2017) or `test` (val2017).
         masks: whether outlines are needed; None where any object has one.
-        grouped: have the categories' supercategories for classes, in the order of their first ones.
+        only: the one category that is a class; objects of the others are left out. None: all are.
     """
     root = Path(root)
     file, found = annotation_file(root, split), Gathered(root, split)
     with _uncollected():
         content = _load(found, file)
-        classes, label_of = _categories(found, file, content["categories"], grouped)
+        classes, label_of = _categories(found, file, content["categories"], only)
         image_of = _images(found, file, content["images"])
         if masks is None:
             masks = any(isinstance(entry, dict) and entry.get("segmentation") for entry in content["annotations"])
@@ -157,9 +157,9 @@ def _add(ids: _ById, entry, value) -> None:
     ids[number] = value
 
 
-def _categories(found: Gathered, file: Path, entries: list, grouped: bool) -> tuple[list[str], _ById]:
-    """Names in the order of their ids, or of their groups, and labels by id."""
-    names, groups, seen = _ById(), _ById(), set()
+def _categories(found: Gathered, file: Path, entries: list, only: str | None) -> tuple[list[str], _ById]:
+    """Names in the order of their ids, or the only one, and labels by id: -1 of one that is left out."""
+    names, seen = _ById(), set()
     for entry in entries:
         try:
             _add(names, entry, "")
@@ -168,16 +168,19 @@ def _categories(found: Gathered, file: Path, entries: list, grouped: bool) -> tu
                 raise ValueError(f"another is called '{name}', too")
             seen.add(name)
             names[entry["id"]] = name
-            groups[entry["id"]] = _text(entry, "supercategory") if grouped else name
         except ValueError as error:
             found.survey.fault(
                 "categories that cannot be used",
                 _short(entry),
                 f"{file}: the category {_short(entry)}: {error}: correct it",
             )
+    if only:
+        if entries and only not in seen:
+            what = f"{file} lists no category '{only}', the one that is looked for: add it, or take another protocol"
+            found.survey.fault("categories that are missing", only, what)
+        return [only], _ById({number: 0 if name == only else -1 for number, name in names.items()})
     ordered = sorted(names, key=lambda number: (isinstance(number, str), number))
-    classes = list(dict.fromkeys(groups.get(number, names[number]) for number in ordered))
-    return classes, _ById({number: classes.index(groups.get(number, names[number])) for number in ordered})
+    return [names[number] for number in ordered], _ById({number: label for label, number in enumerate(ordered)})
 
 
 def _text(entry: dict, key: str) -> str:
@@ -359,8 +362,8 @@ class _Objects:
             if not 0 <= area <= LARGEST:
                 raise ValueError(f"has an area of {area:g}, which is a number from 0 to {LARGEST:g}")
         outlines = self._outlines(entry.get("segmentation"))
-        if owner < 0:
-            return  # its image is at fault
+        if owner < 0 or label < 0:
+            return  # its image is at fault, or its category is left out
         self.found.add_object(owner, label, (x, y, x + width, y + height), crowd, number)
         if not self.training:
             self.extents.extend((width, height))
@@ -547,7 +550,7 @@ class COCOFolder(DetectionFolder):
 
 
 @DATASETS.register_module()
-class COCOSupercategories(COCOFolder):
-    """A COCO folder whose classes are its supercategories, twelve in COCO 2017: for data too few to tell 80 apart."""
+class COCOPersons(COCOFolder):
+    """A COCO folder whose one class is person: for images too few to tell 80 apart."""
 
-    read = staticmethod(partial(read_split, grouped=True))
+    read = staticmethod(partial(read_split, only="person"))

@@ -150,7 +150,7 @@ class Model(Open):
 class Data(Open):
     """A split, and how it is read."""
 
-    type: accepts(_is_folder, "VOCFolder, COCOFolder, COCOSupercategories, or another that the config imports")
+    type: accepts(_is_folder, "VOCFolder, COCOFolder, COCOPersons, or another that the config imports")
     pipeline: Annotated[list[Typed], Strict(False), says("transforms, each with its type")]
 
 

@@ -306,7 +306,7 @@ def test_tables_of_our_own():
             assert all(names[row.name] == (row.pretrain, row.transfer) for row in table.rows), (
                 "what stands behind a row"
             )
-    for name, protocol in (("photos-cards", "photos-cards"), ("photos-coco", "photos-coco12")):
+    for name, protocol in (("photos-cards", "photos-cards"), ("photos-coco", "photos-coco-person")):
         assert pairs(name) == [(p.replace("mini", "photos"), t.replace("mini-voc", protocol)) for p, t in pairs("mini")]
 
 

@@ -14,7 +14,7 @@ from resim_bench.errors import UserError
 from resim_bench.harness import runs
 from tests.transfer.conftest import CLASSES, COCO_RUNS, CROWD, EMPTY, coco_object, make_coco
 from transfer import coco, datasets
-from transfer.coco import COCOFolder, COCOSupercategories, annotation_file, find_coco, read_split, run_length_problem
+from transfer.coco import COCOFolder, COCOPersons, annotation_file, find_coco, read_split, run_length_problem
 from transfer.masks import run_lengths
 
 PIPELINE = [
@@ -476,25 +476,44 @@ def test_there_must_be_something_to_train_on_and_to_find(tmp_path):
             COCOFolder.facts(root)
 
 
-def group(content):
-    """Blue is cold; green and red, of the next ids, are warm."""
+def person(content):
+    """Blue is a person."""
     for entry in content["categories"]:
-        entry["supercategory"] = {"blue": "cold", "green": "warm", "red": " warm"}[entry["name"]]
+        entry["name"] = {"blue": "person"}.get(entry["name"], entry["name"])
 
 
-def test_supercategories_are_classes_in_the_order_of_their_first(coco_folder):
+def test_persons_alone_are_found_and_all_images_tested(coco_folder):
     for split in ("train", "test"):
-        edit(coco_folder, split, group)
-    plain, grouped = (cls(coco_folder, "train", pipeline=LOAD) for cls in (COCOFolder, COCOSupercategories))
-    assert grouped.metainfo["classes"] == ("cold", "warm")
-    for i in range(len(plain)):
-        labels, of_groups = (found[i]["data_samples"].gt_instances.labels for found in (plain, grouped))
-        assert of_groups.tolist() == [min(label, 1) for label in labels.tolist()]
-    facts = COCOSupercategories.facts(coco_folder)
-    assert facts["classes"] == ["cold", "warm"] and facts["digest"] == COCOFolder.facts(coco_folder)["digest"]
+        edit(coco_folder, split, person)
+    for split in ("train", "test"):
+        every, persons = read_split(coco_folder, split), COCOPersons.read(coco_folder, split)
+        label = every.classes.index("person")
+        assert list(persons.classes) == ["person"] and set(persons.labels.tolist()) == {0}
+        assert persons.boxes.tolist() == every.boxes[every.labels == label].tolist()
+        assert persons.names == every.names
+        outlines = [every.masks[k] for k in (every.labels == label).nonzero()[0]]
+        assert [persons.masks[k] for k in range(len(outlines))] == outlines
+    trained = COCOPersons(coco_folder, "train", pipeline=LOAD)
+    assert len(trained) < len(COCOFolder(coco_folder, "train", pipeline=LOAD)), "images without one teach nothing"
+    assert trained.metainfo["classes"] == ("person",)
+    assert all((trained[i]["data_samples"].gt_instances.labels == 0).all() for i in range(len(trained)))
+    facts = COCOPersons.facts(coco_folder)
+    assert facts["classes"] == ["person"] and facts["test_images"] == COCOFolder.facts(coco_folder)["test_images"]
 
 
-def test_a_category_without_a_supercategory_is_said(coco_folder):
-    edit(coco_folder, "train", lambda content: group(content) or content["categories"][0].pop("supercategory"))
-    with pytest.raises(UserError, match=r"the category \d: its supercategory is null: correct it$"):
-        COCOSupercategories(coco_folder, "train")
+def test_a_folder_without_persons_is_said(coco_folder):
+    with pytest.raises(
+        UserError, match=r"lists no category 'person', the one that is looked for: add it, or take anot"
+    ):
+        COCOPersons(coco_folder, "train")
+
+
+def test_what_is_wrong_with_other_categories_is_said_of_persons_too(coco_folder):
+    def break_another(content):
+        person(content)
+        label = next(entry["id"] for entry in content["categories"] if entry["name"] == "green")
+        next(entry for entry in content["annotations"] if entry["category_id"] == label)["bbox"] = "wide"
+
+    edit(coco_folder, "train", break_another)
+    with pytest.raises(UserError, match=r'has "wide" for bbox'):
+        COCOPersons(coco_folder, "train")

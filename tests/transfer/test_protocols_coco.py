@@ -185,7 +185,9 @@ PHOTOGRAPHS = {
     "model.roi_head.mask_roi_extractor.finest_scale": [7, 9],
     "train.RandomChoiceResize.scales": [[(256, s) for s in (84, 96, 108)], [(256, s) for s in (112, 128, 144)]],
     "test.Resize.scale": [[256, 96], [256, 128]],
-    "metric.folder": [None, "COCOSupercategories"],
+    "metric.folder": [None, "COCOPersons"],
+    "max_iters": [720, 2160],
+    "schedule.MultiStepLR.milestones": [[480, 640], [1440, 1920]],
 }
 FPN_T = {"hooks.BackboneHook.neck": [None, True]}
 
@@ -193,7 +195,8 @@ FPN_T = {"hooks.BackboneHook.neck": [None, True]}
 @pytest.mark.parametrize(
     ("base_id", "transfer_id", "difference"),
     [("coco-1x", "coco-2x", SCHEDULE_2X), ("mini-coco-1x", "mini-coco-2x", MINI_SCHEDULE_2X)]
-    + [("mini-coco-1x", "photos-coco12-full", PHOTOGRAPHS), ("photos-coco12-full", "photos-coco12-frozen", FROZEN)]
+    + [("mini-coco-1x", "photos-coco-person-full", PHOTOGRAPHS)]
+    + [("photos-coco-person-full", "photos-coco-person-frozen", FROZEN)]
     + [
         ("mini-coco-1x", f"mini-coco-1x-{variant}", difference)
         for variant, difference in (("frozen", FROZEN), ("fpn-t", FPN_T))
@@ -212,26 +215,26 @@ def test_each_protocol_differs_from_its_base_by_what_it_is_named_after_alone(bas
     assert differences(base_id, transfer_id) == difference
 
 
-@pytest.mark.parametrize("transfer_id", ["photos-coco12-full", "photos-coco12-frozen"])
-def test_photographs_train_and_are_tested_by_supercategory(transfer_id, tmp_path):
+@pytest.mark.parametrize("transfer_id", ["photos-coco-person-full", "photos-coco-person-frozen"])
+def test_photographs_train_and_are_tested_on_persons(transfer_id, tmp_path):
     root = make_coco(tmp_path / "coco")
     for file in (root / "annotations").glob("*.json"):
         content = json.loads(file.read_text())
         for entry in content["categories"]:
-            entry["supercategory"] = "cold" if entry["name"] == "blue" else "warm"
+            entry["name"] = "person" if entry["name"] == "blue" else entry["name"]
         file.write_text(json.dumps(content))
-    cfg = resolved(transfer_id, data=str(root), classes=["cold", "warm"])
+    cfg = resolved(transfer_id, data=str(root), classes=["person"])
     with DefaultScope.overwrite_default_scope("mmdet"):
         train, test = (DATASETS.build(cfg[f"{split}_dataloader"].dataset) for split in ("train", "test"))
-    assert train.metainfo["classes"] == test.metainfo["classes"] == ("cold", "warm")
+    assert train.metainfo["classes"] == test.metainfo["classes"] == ("person",)
     assert cfg.test_evaluator.folder == cfg.test_dataloader.dataset.type == type(test).__name__
     by_category = {f"{split}_dataloader.dataset.type": "COCOFolder" for split in ("train", "test")}
     assert resolved(transfer_id, by_category).test_evaluator.folder == "COCOFolder"
-    by_supercategory = dict.fromkeys(by_category, "COCOSupercategories")
-    other = resolved("coco-1x", by_supercategory)
-    assert other.test_evaluator.folder == "COCOSupercategories"
+    of_persons = dict.fromkeys(by_category, "COCOPersons")
+    other = resolved("coco-1x", of_persons)
+    assert other.test_evaluator.folder == "COCOPersons"
     changed = protocols.deviations(protocols.summary(resolved("coco-1x")), protocols.summary(other))
-    assert changed == {"metric.folder": [None, "COCOSupercategories"]}
+    assert changed == {"metric.folder": [None, "COCOPersons"]}
     metric = METRICS.build(cfg.test_evaluator)
     metric.dataset_meta = test.metainfo
     found = [
@@ -241,7 +244,7 @@ def test_photographs_train_and_are_tested_by_supercategory(transfer_id, tmp_path
         }
         for i in range(len(test))
     ]
-    assert metric.gather(found).classes == ("cold", "warm"), "its objects are of the same classes"
+    assert metric.gather(found).classes == ("person",), "its objects are of the same class"
 
 
 @pytest.mark.parametrize("transfer_id", [i for i in experiments.transfer_ids() if "coco" in i])
@@ -258,7 +261,7 @@ def test_what_resim_bench_sets_stands_in_the_config_for_plain_mmdetection_too(tr
     [
         ("coco-1x-frozen", ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."), ()),
         ("mini-coco-1x-frozen", ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."), ()),
-        ("photos-coco12-frozen", ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."), ()),
+        ("photos-coco-person-frozen", ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4."), ()),
         ("coco-1x-release", ("conv1.", "bn1.", "layer1."), ("layer2.", "layer3.", "layer4.")),
     ],
 )

@@ -217,6 +217,12 @@ def test_editions_stand_beside_each_other(frame, tree):
     assert "Our own study, first edition: ReSim-C4" in words(found(before, "header")[0]), "the last one that is judged"
 
 
+def test_no_column_is_for_an_edition_of_which_nothing_is_known(make_record):
+    tree = parsed(page.page(tables.collect([make_record("mini-moco-v2", "mini-voc-frozen")]), (), "0" * 40, MADE))
+    (mini,) = found(tree, "section", id="mini")
+    assert "MoCo-v2" in words(mini) and "AP before" not in words(mini)
+
+
 def test_errors_have_bars_and_gains_lines(make_record):
     def one(name, seed, gain):
         costs = {iou: {kind: 10.0 + place for place, kind in enumerate(ERRORS)} for iou in ("0.5", "0.75")}

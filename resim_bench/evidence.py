@@ -138,9 +138,17 @@ def _folded(entry: dict, root: Path) -> dict:
         value = root / folder / f"{digest}.json"
         if not value.exists():
             with files.replacing(value) as stream:
-                stream.write((json.dumps(inside[key], indent=1, sort_keys=True) + "\n").encode())
+                stream.write(_text(inside[key]).encode())
         inside[key] = digest
     return entry
+
+
+def _text(value) -> str:
+    """A value as JSON, of an object a key per line: as few lines as one can still compare."""
+    if not isinstance(value, dict):
+        return json.dumps(value, sort_keys=True) + "\n"
+    lines = (f" {json.dumps(key)}: {json.dumps(value[key], sort_keys=True)}" for key in sorted(value))
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _unfolded(entry: dict, root: Path, where: str, values: dict[Path, Any]) -> dict:

@@ -9,9 +9,9 @@ from tests import replay
 
 @pytest.mark.slow
 def test_the_first_losses_of_a_seed_are_the_recorded_ones(tmp_path):
-    """In float32 in the first step, where nothing has grown (SSE alone: 4e-7); in float64 in ten, on any processor.
+    """In float32 in the first step, where nothing has grown (SSE alone: 4e-7); in float64 in fifty, on any processor.
 
-    The first step tells views apart that are blurred in another way; ten see whatever a step does otherwise.
+    The first step tells views apart that are blurred in another way; fifty see whatever a step does otherwise.
     """
     recorded, images = json.loads(replay.FILE.read_text()), replay.data(tmp_path)
     for kind, within in (("float32", 1e-5), ("float64", 1e-6)):

@@ -121,6 +121,8 @@ def write(root: Path, name: str, entries: Iterable[dict]) -> None:
     """Put records behind those of a file."""
     file = Path(root) / f"{name}.jsonl"
     before = file.read_text("utf-8") if file.exists() else ""
+    if before and not before.endswith("\n"):  # an editor left it so: its last record keeps a line of its own
+        before += "\n"
     lines = [json.dumps(_folded(entry, Path(root)), sort_keys=True) + "\n" for entry in entries]
     with files.replacing(file) as stream:
         stream.write((before + "".join(lines)).encode())

@@ -12,7 +12,17 @@ import time
 from pathlib import Path
 
 from resim_bench.cli import datasets, machine, results, show, trainings, weights
-from resim_bench.cli.arguments import Parser, Version, a_count, a_name, a_path, a_price, a_seed, some_logs
+from resim_bench.cli.arguments import (
+    Parser,
+    Version,
+    a_count,
+    a_folder,
+    a_name,
+    a_path,
+    a_price,
+    a_seed,
+    some_logs,
+)
 from resim_bench.cli.options import Options
 from resim_bench.errors import INTERRUPTED, UserError
 
@@ -54,14 +64,18 @@ def build_parser() -> Parser:
         sub.set_defaults(function=function)
         return sub
 
-    place = Parser(add_help=False)
-    place.add_argument(
-        "--work-dir",
-        type=a_path,
-        default=Path("work_dirs"),
-        metavar="DIR",
-        help="where runs are kept (default: work_dirs)",
-    )
+    def work_dir(kind):
+        of_runs = Parser(add_help=False)
+        of_runs.add_argument(
+            "--work-dir",
+            type=kind,
+            default=Path("work_dirs"),
+            metavar="DIR",
+            help="where runs are kept (default: work_dirs)",
+        )
+        return of_runs
+
+    place, existing = work_dir(a_path), work_dir(a_folder)  # of what makes runs, and of what reads them
     chosen = Parser(add_help=False)
     chosen.add_argument("--data", type=a_path, metavar="DIR", help="the data set's folder (default: the config's)")
     chosen.add_argument("--trials", type=a_count, default=1, metavar="N", help="trials, one seed each (default: 1)")
@@ -141,7 +155,7 @@ def build_parser() -> Parser:
     imports = command("import", weights.import_weights, "turn a public checkpoint into a backbone file", [place])
     imports.add_argument("file", type=a_path, metavar="FILE", help="as downloaded; nothing in it is executed")
     imports.add_argument("--as", dest="id", required=True, metavar="ID", help="given-NAME; `list` shows those of rows")
-    exports = command("export", weights.export_weights, "write a backbone as other programs read it", [place])
+    exports = command("export", weights.export_weights, "write a backbone as other programs read it", [existing])
     exports.add_argument("backbone", type=a_name, metavar="ID|FILE", help="a pre-training id or a backbone file")
     exports.add_argument(
         "target",
@@ -155,7 +169,7 @@ def build_parser() -> Parser:
         help="whose (default: detectron2 for .pkl, timm for a folder, else torchvision)",
     )
     exports.add_argument("--seed", type=a_seed, default=0, metavar="N", help="which seed's backbone (default: 0)")
-    tables = command("tables", results.print_tables, "print the paper's tables beside our numbers", [place])
+    tables = command("tables", results.print_tables, "print the paper's tables beside our numbers", [existing])
     tables.add_argument("id", nargs="*", metavar="TABLE", help="a table's id (default: the paper's)")
     tables.add_argument(
         "--format", default="terminal", metavar="FORMAT", help="terminal (default), markdown, csv or latex"
@@ -171,7 +185,7 @@ def build_parser() -> Parser:
     tables.add_argument(
         "--readings", action="store_true", help="how well readings predict frozen AP (default: of all backbones)"
     )
-    report = command("report", results.write_page, "write what holds, why, and how runs go as one page", [place])
+    report = command("report", results.write_page, "write what holds, why, and how runs go as one page", [existing])
     report.add_argument(
         "file", nargs="?", type=a_path, metavar="FILE.html", help="what to write (default: report.html in --work-dir)"
     )
@@ -199,7 +213,7 @@ def build_parser() -> Parser:
         "figure",
         results.draw,
         "draw what a study found, its lengths, monitored runs, readings against AP, or scenes",
-        [place],
+        [existing],
     )
     figure.add_argument(
         "id",
@@ -264,7 +278,7 @@ def build_parser() -> Parser:
         "--data", nargs="+", type=a_path, default=[], metavar="DIR", help="folders of data to look at, beside data/"
     )
     command("env", machine.show_environment, "say what a report of a problem needs")
-    records = command("records", results.records_keep, "keep finished records as evidence", [place])
+    records = command("records", results.records_keep, "keep finished records as evidence", [existing])
     records.add_argument("action", choices=("keep",), help="copy the records of --work-dir into tables/records")
     return parser
 

@@ -112,3 +112,11 @@ def some_logs(text: str) -> tuple[str, ...]:
 def a_path(text: str) -> Path:
     """A place in the file system."""
     return Path(a_name(text))
+
+
+def a_folder(text: str) -> Path:
+    """A folder that is there."""
+    folder = a_path(text)
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {text}: name the one that is meant")
+    return folder

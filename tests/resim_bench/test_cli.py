@@ -191,6 +191,7 @@ LONG = "x" * 300
         (["study", "mini", "--units", "1e3"], "1e3 is not a whole number from 1 to 1000000"),
         (["pretrain", "random", "--data", ""], "argument --data: a name is missing"),
         (["pretrain", "random", "--work-dir", " "], "argument --work-dir: a name is missing"),
+        (["tables", "--work-dir", "typo"], "argument --work-dir: there is no folder typo: name the one that is meant"),
         (["import", "", "--as", "given-x"], "argument FILE: a name is missing"),
         (["tables", "--check", "nope"], "tables --check prints one report on all records: leave nope out"),
         (["tables", "--check", "--details"], "leave --details out"),
@@ -272,6 +273,7 @@ def test_a_checkpoint_comes_in_and_goes_out(tmp_path, capsys):
 
 
 def test_what_the_check_finds_is_the_exit_code(monkeypatch, capsys):
+    Path("w").mkdir()
     for code in (0, 1):
         monkeypatch.setattr("tables.regress", lambda new, kept, code=code: (f"{new}\n", code))
         assert cli.main(["tables", "--check", "--work-dir", "w"]) == code

@@ -49,6 +49,9 @@ def test_keep_folds_what_is_missing_and_only_that(one, tmp_path):  # noqa: F811
     assert [trial[3] for trial in evidence.keep(work, kept, by_study)] == [2]
     assert file.read_bytes().startswith(before) and file.read_bytes().count(b"\n") == 2, "behind the others"
     assert evidence.keep(work, kept, by_study) == [] and len(evidence.read_all(kept)) == 2
+    file.write_bytes(file.read_bytes().rstrip(b"\n"))  # as some editors leave it
+    record.write(work, changed(one, "transfer.seed", 5))
+    assert evidence.keep(work, kept, by_study) and len(evidence.read(kept)) == 3, "a line each"
     assert {path.name for path in kept.iterdir()} == {"in100-moco-v2.jsonl", "protocols", "facts"}
     assert len(list((kept / "protocols").iterdir())) == 1, "both sides and both trials have the same"
 

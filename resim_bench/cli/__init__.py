@@ -12,17 +12,7 @@ import time
 from pathlib import Path
 
 from resim_bench.cli import datasets, machine, results, show, trainings, weights
-from resim_bench.cli.arguments import (
-    Parser,
-    Version,
-    a_count,
-    a_folder,
-    a_name,
-    a_path,
-    a_price,
-    a_seed,
-    some_logs,
-)
+from resim_bench.cli.arguments import Parser, Version, a_count, a_folder, a_name, a_path, a_price, a_seed, some_logs
 from resim_bench.cli.options import Options
 from resim_bench.errors import INTERRUPTED, UserError
 

@@ -13,9 +13,9 @@ def test_the_first_losses_of_a_seed_are_the_recorded_ones(tmp_path):
 
     The first step tells views apart that are blurred in another way; fifty see whatever a step does otherwise.
     """
-    recorded, images = json.loads(replay.FILE.read_text()), replay.data(tmp_path)
+    recorded = json.loads(replay.FILE.read_text())
     for kind, within in (("float32", 1e-5), ("float64", 1e-6)):
-        found = replay.losses(images, tmp_path / kind, kind)
+        found = replay.losses(tmp_path, kind)
         assert found.keys() == recorded[kind].keys() == {"loss", "loss_instance", "loss_c4"}
         for name, values in found.items():
             assert values == pytest.approx(recorded[kind][name], rel=within), (kind, name)

@@ -33,15 +33,14 @@ from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork has no other threads
 
-import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 import tables
 from resim_bench import backbone, cli, evidence, record
 from resim_bench.data import catalogue, fetch, scenes
 from resim_bench.harness import checkpoint, parallel, runs
+from tests.pretrain.helpers import noise_images
 from tests.resim_bench.test_data import Server, part, zipped
 from tests.transfer.conftest import TINY as TINY_TRANSFER
 from tests.transfer.conftest import make_backbone, make_devkit
@@ -152,10 +151,7 @@ def options(values: dict) -> list[str]:
 
 
 def _noise(folder: Path) -> None:
-    (folder / "images/train/noise").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for i in range(20):
-        Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"images/train/noise/{i}.png")
+    noise_images(folder / "images")
     make_devkit(folder / "VOCdevkit")
 
 

@@ -38,10 +38,10 @@ TINY_RUN = {"batch": 8, "epochs": 2, "views.size": 32, "model.queue": 16, "model
 """Options of a mini recipe that trains in a second: of 20 images, two iterations an epoch."""
 
 
-def noise_images(root, classes=1):
-    """Make an ImageFolder of 20 noise images; returns its root."""
+def noise_images(root, classes=1, count=20):
+    """Make an ImageFolder of noise images; returns its root."""
     rng = np.random.default_rng(0)
-    for i in range(20):
+    for i in range(count):
         folder = root / "train" / f"class{i % classes}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
